@@ -1,0 +1,46 @@
+# `make help` lists the targets. ARGS reaches the program: make demo ARGS="--tasks 500 --json out.json"
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: help demo test soak check format lock clean docs
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(VENV)/.ready: requirements/dev.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("tierwise needs Python 3.11 or newer; say make PYTHON=python3.x") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(VENV)/.ready ## the main job, with no key and no network: 20 agents, 10,000 tasks, a report
+	@$(BIN)/tierwise demo $(ARGS)
+
+test: $(VENV)/.ready ## the whole test suite
+	@$(BIN)/python -m pytest -n auto $(ARGS)
+
+soak: $(VENV)/.ready ## the long runs that `make test` has a small version of
+	@$(BIN)/python -m pytest -m soak $(ARGS)
+
+check: $(VENV)/.ready ## linters, types, import floors, generated files
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/basedpyright
+	@$(BIN)/lint-imports
+
+bench-%: $(VENV)/.ready ## make bench-NAME: one benchmark of bench/
+	@$(BIN)/python bench/$*.py $(ARGS)
+
+format: $(VENV)/.ready ## let ruff rewrite what it can
+	@$(BIN)/ruff check --fix-only --quiet . ; $(BIN)/ruff format .
+
+lock: $(VENV)/.ready ## compile requirements/dev.lock again, newest versions
+	$(PYTHON) -m venv $(VENV)-lock && $(VENV)-lock/bin/pip install --quiet uv
+	$(VENV)-lock/bin/uv pip compile pyproject.toml --all-extras --group dev --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header --upgrade -o requirements/dev.lock
+	rm -rf $(VENV)-lock
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) .pytest_cache .ruff_cache .coverage* .hypothesis build dist

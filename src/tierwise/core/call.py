@@ -1,0 +1,62 @@
+"""A call: what routing and fitting may know of a request. Never its text."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request to the provider, read once at the edge.
+
+    The body's own bytes stay with the wire: this holds the features that a decision depends on.
+    """
+
+    requested_model: str
+    """The model as the caller wrote it: a provider's id, or a virtual name such as `task/extraction`."""
+    max_tokens: int
+    """The caller's own cap."""
+    stream: bool = False
+    body_bytes: int = 0
+    """Length of the body: an upper bound of its text."""
+
+    api_version: str | None = None
+    """The `anthropic-version` header."""
+    betas: tuple[str, ...] = ()
+    """The flags of the `anthropic-beta` header, in order."""
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Request headers that match rules may look at, by lower-case name. Credentials are never among them."""
+    metadata_user_id: str | None = None
+
+    thinking: str | None = None
+    """`thinking.type` as sent: adaptive, enabled, disabled, between_tools, or one not known yet."""
+    thinking_budget: int | None = None
+    """`thinking.budget_tokens` as sent."""
+    effort: str | None = None
+    """`output_config.effort` as sent."""
+    task_budget: bool = False
+    """Whether `output_config.task_budget` is there."""
+    sampling: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """`temperature`, `top_p` and `top_k`, those that were sent, with their values."""
+    prefill: bool = False
+    """Whether the last message is the assistant's own: the beginning of an answer."""
+    turns: int = 1
+    """Number of messages."""
+    system_turns: bool = False
+    """Whether a message with the role `system` stands between the others."""
+    tool_choice: str | None = None
+    """`tool_choice.type` as sent: auto, any, tool, none."""
+    tool_types: tuple[str, ...] = ()
+    """Types of the provider's own tools among `tools` (`computer_20250124`), in order, each once."""
+    speed: str | None = None
+    inference_geo: str | None = None
+    compaction: bool = False
+    """Whether `compaction`, or a `compact_…` edit in `context_management`, is there."""
+    fallbacks: bool = False
+    """Whether `fallbacks` is there."""
+    thread: bool = False
+    """Whether `thread` is there: a continuation that holds only the new messages."""
+    thinking_replayed: bool = False
+    """Whether an earlier assistant message carries thinking blocks, which are bound to their conversation."""
+    opening: str | None = None
+    """Fingerprint of the system prompt and the first message; the same for every turn of a conversation."""

@@ -1,0 +1,68 @@
+"""A decision: which tier handles a call, with which cap, and why, one sentence a reason."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from tierwise.core.policy import Effort, Thinking
+
+
+class Why(StrEnum):
+    """What kind of reason it is: for counting; the sentence is for people."""
+
+    DECLARED = "declared"
+    """How the call said its task type."""
+    UNKNOWN_TYPE = "unknown-type"
+    """The declared type is not in the policy; the default contract applies."""
+    CONTRACT = "contract"
+    """The contract names the tier."""
+    CONVERSATION = "conversation"
+    """The conversation already has a tier, and keeps it."""
+    INELIGIBLE = "ineligible"
+    """A tier's model cannot take this body."""
+    CAP = "cap"
+    """Where `max_tokens` comes from."""
+    EFFORT = "effort"
+    """Where effort and thinking come from."""
+    OBSERVED = "observed"
+    """The decision is recorded and not acted on."""
+    UNDECLARED = "undeclared"
+    """Nothing declares a task type: the call passes as asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """One reason of a decision."""
+
+    why: Why
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What one call is sent as."""
+
+    tier: str | None
+    """None where no contract applies."""
+    model: str
+    """The provider's id that goes on the wire."""
+    max_tokens: int
+    """The cap that goes on the wire."""
+    effort: Effort | Literal["keep"] | None
+    """keep: as the caller sent it. None: the model's own default."""
+    thinking: Thinking
+    acts: bool
+    """False where the call passes as asked: observed, or undeclared."""
+    reasons: tuple[Reason, ...]
+    selection_probability: float = 1.0
+    """Probability with which a call like this one gets this tier. 1 where nothing is drawn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """The call cannot go on: the policy refuses it, or no tier can take its body."""
+
+    code: Literal["unknown-task-type", "ineligible"]
+    sentence: str
+    """For the caller: what is wrong and what to do."""
+    reasons: tuple[Reason, ...] = ()

@@ -1,0 +1,105 @@
+"""The policy: tiers, the contracts of task types, match rules. Parsed and checked elsewhere; here are its values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
+
+Effort: TypeAlias = Literal["low", "medium", "high", "xhigh", "max"]
+EFFORTS: Final[tuple[Effort, ...]] = ("low", "medium", "high", "xhigh", "max")
+
+Thinking: TypeAlias = Literal["off", "adaptive", "keep"]
+"""off: not at all, where the model allows it. adaptive: the model decides. keep: as the caller asked."""
+
+Mode: TypeAlias = Literal["route", "observe"]
+"""route: decisions act. observe: calls go as asked, and what would have been decided is recorded."""
+
+DEFAULT_TYPE: Final = "default"
+"""The contract of a declared type that the policy does not know."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tier:
+    """A named pair of a model and how hard it works."""
+
+    name: str
+    model: str
+    """The provider's id."""
+    effort: Effort | Literal["keep"] | None = None
+    """Replaces the caller's; `keep` leaves the caller's; None is the model's own default."""
+    thinking: Thinking = "keep"
+    thinking_floor: int | None = None
+    """Smallest cap that leaves room for thinking, in tokens; None takes the catalogue's for model and effort."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contract:
+    """What the policy says of one task type."""
+
+    name: str
+    tier: str
+    """Name of the tier that its calls go to."""
+    max_tokens: int | None = None
+    """Ceiling of a reply, thinking included, in tokens; None leaves the caller's cap."""
+    effort: Literal["keep"] | None = None
+    """`keep` leaves the caller's effort, whatever the tier says."""
+    thinking: Literal["keep"] | None = None
+    """`keep` leaves the caller's thinking, whatever the tier says."""
+    mode: Mode | None = None
+    """None takes the policy's."""
+    description: str | None = None
+    """For people: what belongs to this type."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatchRule:
+    """A rule that names the task type of calls that do not name it themselves; all its conditions must hold."""
+
+    task_type: str
+    model: str | None = None
+    """Pattern for the requested model; `*` and `?` as in file names."""
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Pattern for each header, by lower-case name."""
+    user_id: str | None = None
+    """Pattern for `metadata.user_id`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upstream:
+    """Where calls go."""
+
+    base_url: str = "https://api.anthropic.com"
+    proxy: str | None = None
+    """Address of an HTTP proxy; None takes `HTTPS_PROXY` and `NO_PROXY` from the environment."""
+    ca_file: str | None = None
+    """Certificates to trust instead of the system's, PEM."""
+    connect_timeout_s: float = 10.0
+    read_timeout_s: float = 600.0
+    """Longest silence, between any two bytes of a reply."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """One policy file, parsed and checked. Immutable: a reload makes another."""
+
+    tiers: Mapping[str, Tier]
+    """By name, cheapest last: the order of the file is the order of strength, strongest first."""
+    contracts: Mapping[str, Contract]
+    """By task type."""
+    rules: tuple[MatchRule, ...] = ()
+    mode: Mode = "route"
+    strict: bool = False
+    """Whether a declared type that the policy does not know is refused."""
+    conversation_ttl_s: int = 3600
+    """How long after its last call a conversation keeps its tier, in seconds."""
+    upstream: Upstream = field(default_factory=Upstream)
+    version: str = ""
+    """First 12 hex digits of the SHA-256 of the file's bytes: names the policy in every entry."""
+
+    @property
+    def frontier(self) -> Tier:
+        """The strongest tier: the first of the file, the measure of both baselines."""
+        return next(iter(self.tiers.values()))
+
+    def mode_of(self, contract: Contract) -> Mode:
+        """The contract's own mode, else the policy's."""
+        return contract.mode or self.mode

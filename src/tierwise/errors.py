@@ -1,0 +1,149 @@
+"""Every exception of Tierwise.
+
+    TierwiseError
+    ├── MoneyError            an amount that cannot be money
+    ├── PriceDataError        the price data is not usable
+    ├── PolicyError           the policy file is wrong; carries every problem found, each with its line
+    ├── MalformedRequest      a body that cannot be read as a Messages request
+    ├── LedgerError
+    │   ├── LedgerUnavailable     the ledger cannot be written now: disk full, locked, gone
+    │   └── LedgerTooNew          the file was written by a newer Tierwise
+    └── UpstreamError         the provider gave no reply
+        ├── UpstreamUnreachable   no connection
+        └── UpstreamTimeout       connected, and then nothing in time
+
+An outcome that a caller must handle is not here: it is a value in a return type (`Ineligible`, `Refusal`).
+Each class's docstring is its message; its fields say the rest.
+"""
+
+from dataclasses import dataclass, field
+
+
+class TierwiseError(Exception):
+    """Something in Tierwise failed."""
+
+    def __str__(self) -> str:
+        """The message: what the fields say, or the docstring."""
+        return self.describe()
+
+    def describe(self) -> str:
+        """Say in one sentence what failed; subclasses add their fields."""
+        return (self.__doc__ or "").split("\n")[0]
+
+
+@dataclass(kw_only=True, eq=False)
+class MoneyError(TierwiseError):
+    """An amount that cannot be money."""
+
+    amount: str
+    why: str
+
+    def describe(self) -> str:
+        """The amount and what is wrong with it."""
+        return f"{self.amount!r} {self.why}"
+
+
+@dataclass(kw_only=True, eq=False)
+class PriceDataError(TierwiseError):
+    """The price data is not usable."""
+
+    where: str
+    why: str
+
+    def describe(self) -> str:
+        """The row and what is wrong with it."""
+        return f"price data, {self.where}: {self.why}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyProblem:
+    """One thing wrong with a policy file."""
+
+    path: str
+    """The key's path, dotted: `task_types.extraction.tier`."""
+    line: int | None
+    """Line in the file, counted from 1; None where the file has none (a missing table)."""
+    message: str
+    """What is wrong."""
+    fix: str | None = None
+    """What to write instead, where it can be told."""
+
+
+@dataclass(kw_only=True, eq=False)
+class PolicyError(TierwiseError):
+    """The policy file is wrong."""
+
+    file: str
+    problems: tuple[PolicyProblem, ...] = field(default_factory=tuple)
+
+    def describe(self) -> str:
+        """Every problem on its own line, as compilers print them: file, line, message, fix."""
+        return "\n".join(_problem_line(self.file, problem) for problem in self.problems)
+
+
+def _problem_line(file: str, problem: PolicyProblem) -> str:
+    where = file if problem.line is None else f"{file}:{problem.line}"
+    text = f"{where}: {problem.path}: {problem.message}" if problem.path else f"{where}: {problem.message}"
+    return text if problem.fix is None else f"{text}\n    {problem.fix}"
+
+
+@dataclass(kw_only=True, eq=False)
+class MalformedRequest(TierwiseError):
+    """A body that cannot be read as a Messages request."""
+
+    why: str
+
+    def describe(self) -> str:
+        """What could not be read."""
+        return self.why
+
+
+class LedgerError(TierwiseError):
+    """The ledger failed."""
+
+
+@dataclass(kw_only=True, eq=False)
+class LedgerUnavailable(LedgerError):
+    """The ledger cannot be written now."""
+
+    path: str
+    why: str
+
+    def describe(self) -> str:
+        """The ledger's place and what the system said."""
+        return f"the ledger {self.path} cannot be used: {self.why}"
+
+
+@dataclass(kw_only=True, eq=False)
+class LedgerTooNew(LedgerError):
+    """The ledger was written by a newer Tierwise."""
+
+    path: str
+    found: int
+    known: int
+
+    def describe(self) -> str:
+        """Both schema versions and what to do."""
+        return (
+            f"the ledger {self.path} has schema version {self.found}, this Tierwise knows up to {self.known}: "
+            "use the newer Tierwise that wrote it, or another file"
+        )
+
+
+@dataclass(kw_only=True, eq=False)
+class UpstreamError(TierwiseError):
+    """The provider gave no reply."""
+
+    why: str
+
+    def describe(self) -> str:
+        """The docstring's sentence and what the network said."""
+        return f"{(self.__doc__ or '').rstrip('.')}: {self.why}"
+
+
+class UpstreamUnreachable(UpstreamError):
+    """The provider could not be reached."""
+
+
+class UpstreamTimeout(UpstreamError):
+    """The provider did not answer in time."""

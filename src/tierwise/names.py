@@ -1,0 +1,18 @@
+"""Nearest names: what somebody probably meant."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name closest to `name`, or None where nothing is close.
+
+    A name that is part of another, or differs only by case, dashes and underscores, counts as close.
+    """
+    by_plain = {_plain(candidate): candidate for candidate in known}
+    matches = get_close_matches(_plain(name), by_plain, n=1, cutoff=0.6)
+    return by_plain[matches[0]] if matches else None
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "-").replace(" ", "-")
