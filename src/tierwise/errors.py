@@ -8,6 +8,7 @@
     ├── LedgerError
     │   ├── LedgerUnavailable     the ledger cannot be written now: disk full, locked, gone
     │   └── LedgerTooNew          the file was written by a newer Tierwise
+    ├── CallerGone            whoever made the call no longer takes the reply
     └── UpstreamError         the provider gave no reply
         ├── UpstreamUnreachable   no connection
         └── UpstreamTimeout       connected, and then nothing in time
@@ -128,6 +129,10 @@ class LedgerTooNew(LedgerError):
             f"the ledger {self.path} has schema version {self.found}, this Tierwise knows up to {self.known}: "
             "use the newer Tierwise that wrote it, or another file"
         )
+
+
+class CallerGone(TierwiseError):
+    """Whoever made the call no longer takes the reply."""
 
 
 @dataclass(kw_only=True, eq=False)

@@ -1,8 +1,10 @@
-"""The policy: tiers, the contracts of task types, match rules. Parsed and checked elsewhere; here are its values."""
+"""The policy: tiers, the contracts of task types, match rules. Parsed and checked elsewhere, used here."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
+
+from tierwise.core.catalog import find, thinking_floor
 
 Effort: TypeAlias = Literal["low", "medium", "high", "xhigh", "max"]
 EFFORTS: Final[tuple[Effort, ...]] = ("low", "medium", "high", "xhigh", "max")
@@ -28,7 +30,7 @@ class Tier:
     """Replaces the caller's; `keep` leaves the caller's; None is the model's own default."""
     thinking: Thinking = "keep"
     thinking_floor: int | None = None
-    """Smallest cap that leaves room for thinking, in tokens; None takes the catalogue's for model and effort."""
+    """Smallest cap that leaves room for thinking, in tokens; None takes the catalogue's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +54,7 @@ class Contract:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatchRule:
-    """A rule that names the task type of calls that do not name it themselves; all its conditions must hold."""
+    """A rule that names the type of calls that do not name it themselves; all its conditions must hold."""
 
     task_type: str
     model: str | None = None
@@ -103,3 +105,22 @@ class Policy:
     def mode_of(self, contract: Contract) -> Mode:
         """The contract's own mode, else the policy's."""
         return contract.mode or self.mode
+
+
+def cap_floor(tier: Tier, contract: Contract) -> int:
+    """Return the smallest cap, in tokens, that leaves calls under a contract room to think and to answer.
+
+    The tier's own `thinking_floor` where it has one; 0 where the calls do not think, or the model is not in
+    the catalogue.
+    """
+    if tier.thinking_floor is not None:
+        return tier.thinking_floor
+    model = find(tier.model)
+    if model is None:
+        return 0
+    effort = contract.effort or tier.effort
+    return thinking_floor(
+        model,
+        effort=None if effort == "keep" else effort,
+        thinking=contract.thinking or tier.thinking,
+    )

@@ -1,0 +1,423 @@
+"""The policy file's tables and keys, described once: reader, schema and reference page all follow this."""
+
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import Final, Generic, Literal, TypeVar
+
+from tierwise.config.kinds import (
+    Address,
+    Amount,
+    Day,
+    Duration,
+    Flag,
+    Kind,
+    Pattern,
+    Text,
+    TextTable,
+    Tokens,
+    Word,
+)
+from tierwise.core.policy import EFFORTS, Effort, Mode, Thinking
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key(Generic[T_co]):
+    """One key of a table."""
+
+    name: str
+    kind: Kind[T_co]
+    meaning: str
+    """One or two sentences; Markdown."""
+    example: str
+    """A value, as TOML."""
+    absent: str
+    """What holds where the key is absent: a value as TOML, or a phrase; `required` where it may not be."""
+    advice: str | None = None
+    """The fix that goes with a value of another kind, where the kind itself knows none."""
+
+    @property
+    def required(self) -> bool:
+        """Whether every table of its kind needs it."""
+        return self.absent == REQUIRED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """One table of the file, or one family of tables."""
+
+    name: str
+    """Its dotted name; empty for the top itself."""
+    shape: Literal["top", "one", "named", "listed"]
+    """one: `[name]`. named: any number of `[name.NAME]`. listed: any number of `[[name]]`."""
+    meaning: str
+    keys: tuple[Key[object], ...]
+    example: str
+    """A whole table, as TOML."""
+    parts: tuple["Table", ...] = ()
+    """The tables inside it."""
+    needs_one_of: tuple[str, ...] = ()
+    """Keys of which at least one must be there."""
+    planned: tuple[str, ...] = ()
+    """Keys of later versions: refused with a word about it, never accepted and ignored."""
+    elsewhere: tuple[tuple[str, str], ...] = ()
+    """Keys that people look for here, and what to do instead."""
+
+    @property
+    def key(self) -> str:
+        """Its own key, in the table around it."""
+        return self.name.rpartition(".")[2]
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Everything that may stand in it: its keys and the tables inside it."""
+        return (*(key.name for key in self.keys), *(part.key for part in self.parts))
+
+    @property
+    def heading(self) -> str:
+        """How its header is written."""
+        return {
+            "top": "top level",
+            "one": f"[{self.name}]",
+            "named": f"[{self.name}.NAME]",
+            "listed": f"[[{self.name}]]",
+        }[self.shape]
+
+
+REQUIRED: Final = "required"
+
+_KEY_FROM_ENVIRONMENT: Final = "set ANTHROPIC_API_KEY in the environment"
+
+MODE: Final[Key[Mode]] = Key(
+    name="mode",
+    kind=Word(("route", "observe")),
+    meaning="`route`: decisions act. `observe`: every call goes as it was asked, and the ledger records what "
+    "would have been decided; calls that name a virtual model are routed all the same.",
+    example='"observe"',
+    absent='"route"',
+)
+STRICT: Final[Key[bool]] = Key(
+    name="strict",
+    kind=Flag(),
+    meaning="Whether a declared task type that the policy does not know is refused, instead of getting the "
+    "contract `[task_types.default]`.",
+    example="true",
+    absent="false",
+)
+CONVERSATION_TTL: Final[Key[int]] = Key(
+    name="conversation_ttl",
+    kind=Duration(),
+    meaning="How long after its last call a conversation keeps its tier.",
+    example='"30m"',
+    absent='"1h"',
+)
+
+MODEL: Final[Key[str]] = Key(
+    name="model",
+    kind=Text(noun="a model's id"),
+    meaning="The provider's id of the model.",
+    example='"claude-opus-5-5"',
+    absent=REQUIRED,
+)
+EFFORT: Final[Key[Effort | Literal["keep"]]] = Key(
+    name="effort",
+    kind=Word((*EFFORTS, "keep")),
+    meaning="How hard the model works. It replaces the caller's; `keep` leaves the caller's.",
+    example='"medium"',
+    absent="the model's own default",
+)
+THINKING: Final[Key[Thinking]] = Key(
+    name="thinking",
+    kind=Word(("off", "adaptive", "keep")),
+    meaning="`off`: the model answers without thinking, where it can. `adaptive`: it thinks as much as it "
+    "finds useful. `keep`: as the caller asks.",
+    example='"off"',
+    absent='"keep"',
+)
+THINKING_FLOOR: Final[Key[int]] = Key(
+    name="thinking_floor",
+    kind=Tokens(),
+    meaning="Smallest `max_tokens` that leaves this tier room to think and to answer: less is an error.",
+    example="4096",
+    absent="the catalogue's, by effort; none where thinking is off",
+)
+
+TIER: Final[Key[str]] = Key(
+    name="tier",
+    kind=Text(noun="a tier's name"),
+    meaning="The tier that calls of this type go to.",
+    example='"fast"',
+    absent=REQUIRED,
+)
+MAX_TOKENS: Final[Key[int]] = Key(
+    name="max_tokens",
+    kind=Tokens(),
+    meaning="Ceiling of a reply in tokens, thinking included. What is sent is the smaller of this and the "
+    "caller's; the model never sees it, and a reply that reaches it is cut.",
+    example="1024",
+    absent="the caller's cap",
+)
+KEEP_EFFORT: Final[Key[Literal["keep"]]] = Key(
+    name="effort",
+    kind=Word(("keep",)),
+    meaning="`keep` leaves the caller's effort, whatever the tier says.",
+    example='"keep"',
+    absent="the tier's",
+    advice='effort belongs to a tier: set it there, or write "keep" to leave the caller\'s',
+)
+KEEP_THINKING: Final[Key[Literal["keep"]]] = Key(
+    name="thinking",
+    kind=Word(("keep",)),
+    meaning="`keep` leaves the caller's thinking, whatever the tier says.",
+    example='"keep"',
+    absent="the tier's",
+    advice='thinking belongs to a tier: set it there, or write "keep" to leave the caller\'s',
+)
+TYPE_MODE: Final[Key[Mode]] = Key(
+    name="mode",
+    kind=Word(("route", "observe")),
+    meaning="Routes or observes this type alone.",
+    example='"observe"',
+    absent="the top level's",
+)
+DESCRIPTION: Final[Key[str]] = Key(
+    name="description",
+    kind=Text(),
+    meaning="What belongs to this type, for the people who read the policy and its reports.",
+    example='"Named fields out of a text."',
+    absent="none",
+)
+
+TASK_TYPE: Final[Key[str]] = Key(
+    name="task_type",
+    kind=Text(noun="a task type's name"),
+    meaning="The type of the calls that this rule recognises.",
+    example='"extraction"',
+    absent=REQUIRED,
+)
+MATCH_MODEL: Final[Key[str]] = Key(
+    name="model",
+    kind=Pattern(),
+    meaning="Pattern for the model that the call asks for.",
+    example='"claude-haiku-*"',
+    absent="any",
+)
+MATCH_USER_ID: Final[Key[str]] = Key(
+    name="user_id",
+    kind=Pattern(),
+    meaning="Pattern for `metadata.user_id`.",
+    example='"batch-*"',
+    absent="any",
+)
+MATCH_HEADERS: Final[Key[dict[str, object]]] = Key(
+    name="headers",
+    kind=TextTable(Pattern()),
+    meaning="A pattern for each of these request headers. Capitals make no difference in a header's name.",
+    example='{ x-team = "billing*" }',
+    absent="any",
+)
+
+BASE_URL: Final[Key[str]] = Key(
+    name="base_url",
+    kind=Address(where_credentials_go=_KEY_FROM_ENVIRONMENT),
+    meaning="Where the Messages API is.",
+    example='"https://api.anthropic.com"',
+    absent='"https://api.anthropic.com"',
+)
+PROXY: Final[Key[str]] = Key(
+    name="proxy",
+    kind=Address(where_credentials_go="set HTTPS_PROXY in the environment"),
+    meaning="HTTP proxy on the way to it.",
+    example='"http://proxy.internal:3128"',
+    absent="`HTTPS_PROXY` and `NO_PROXY` of the environment",
+)
+CA_FILE: Final[Key[str]] = Key(
+    name="ca_file",
+    kind=Text(noun="a file's path"),
+    meaning="PEM file of the certificates to trust instead of the system's.",
+    example='"/etc/ssl/company.pem"',
+    absent="the system's",
+)
+CONNECT_TIMEOUT: Final[Key[int]] = Key(
+    name="connect_timeout",
+    kind=Duration(),
+    meaning="Longest wait for a connection.",
+    example='"5s"',
+    absent='"10s"',
+)
+READ_TIMEOUT: Final[Key[int]] = Key(
+    name="read_timeout",
+    kind=Duration(),
+    meaning="Longest silence between any two bytes of a reply.",
+    example='"15m"',
+    absent='"10m"',
+)
+
+TIERS: Final = Table(
+    name="tiers",
+    shape="named",
+    meaning="A tier is a model and how hard it works. The order of the file is the order of strength, "
+    "strongest first; the first tier is the frontier, on which the reports' baselines are measured.",
+    keys=(MODEL, EFFORT, THINKING, THINKING_FLOOR),
+    example='[tiers.frontier]\nmodel = "claude-opus-5-5"\neffort = "medium"\n',
+    planned=("budget", "fallback", "inference_geo", "speed"),
+    elsewhere=(("max_tokens", "a cap belongs to a task type: move it to [task_types.NAME]"),),
+)
+TASK_TYPES: Final = Table(
+    name="task_types",
+    shape="named",
+    meaning="The contract of one task type. `[task_types.default]` is the contract of a declared type that "
+    "has none of its own.",
+    keys=(TIER, MAX_TOKENS, KEEP_EFFORT, KEEP_THINKING, TYPE_MODE, DESCRIPTION),
+    example='[task_types.extraction]\ntier = "fast"\nmax_tokens = 1024\n'
+    'description = "Named fields out of a text."\n',
+    planned=(
+        "budget",
+        "budgets",
+        "cascade",
+        "holdback",
+        "max_cost_usd",
+        "on_truncation",
+        "quality",
+        "record_text",
+        "shadow",
+    ),
+    elsewhere=(("model", 'a contract names a tier, and the tier names the model: write tier = "…"'),),
+)
+MATCH: Final = Table(
+    name="match",
+    shape="listed",
+    meaning="Names the task type of calls that do not name it themselves. A rule needs at least one "
+    "condition, and all of them must hold; the first rule that holds decides. In a pattern `*` stands for "
+    "any characters and `?` for one.",
+    keys=(TASK_TYPE, MATCH_MODEL, MATCH_USER_ID, MATCH_HEADERS),
+    example='[[match]]\ntask_type = "extraction"\nheaders.x-team = "billing*"\n',
+    needs_one_of=("model", "user_id", "headers"),
+    elsewhere=(
+        ("agent", "match a header: headers.x-tierwise-agent"),
+        ("metadata", "match user_id: the provider's metadata has no other field"),
+    ),
+)
+UPSTREAM: Final = Table(
+    name="upstream",
+    shape="one",
+    meaning="Where calls go. Credentials are not here: calls bring theirs, or `ANTHROPIC_API_KEY` holds one.",
+    keys=(BASE_URL, PROXY, CA_FILE, CONNECT_TIMEOUT, READ_TIMEOUT),
+    example='[upstream]\nproxy = "http://proxy.internal:3128"\nread_timeout = "15m"\n',
+    planned=("on_cancel", "project", "region"),
+    elsewhere=(
+        ("kind", "Bedrock and Vertex are not supported yet: remove the line to call the Messages API"),
+    ),
+)
+
+PRICED_MODEL: Final[Key[str]] = Key(
+    name="model",
+    kind=Text(noun="a model's id"),
+    meaning="The model whose prices these are.",
+    example='"claude-haiku-5-5"',
+    absent=REQUIRED,
+)
+PRICES_FROM: Final[Key[date]] = Key(
+    name="from",
+    kind=Day(),
+    meaning="First day, in UTC, on which they hold.",
+    example="2026-12-01",
+    absent="always",
+)
+US_SURCHARGE: Final[Key[bool]] = Key(
+    name="us_surcharge",
+    kind=Flag(),
+    meaning="Whether US-only inference costs more.",
+    example="false",
+    absent="as known",
+)
+SOURCE: Final[Key[str]] = Key(
+    name="source",
+    kind=Text(),
+    meaning="Where the figures come from.",
+    example='"contract of 2026-11"',
+    absent='"the policy"',
+)
+ABOVE_PROMPT_TOKENS: Final[Key[int]] = Key(
+    name="above_prompt_tokens",
+    kind=Tokens(),
+    meaning="Longest prompt, in tokens, that the prices outside this table hold for.",
+    example="100000",
+    absent="as known",
+)
+
+
+def _rate(name: str, what: str, example: str) -> Key[Decimal]:
+    meaning = f"Dollars for a million tokens {what}."
+    return Key(
+        name=f"{name}_usd_per_mtok", kind=Amount(), meaning=meaning, example=f'"{example}"', absent="as known"
+    )
+
+
+RATES: Final[tuple[Key[Decimal], ...]] = (
+    _rate("input", "of input", "4.00"),
+    _rate("output", "of output, thinking included", "20.00"),
+    _rate("cache_read", "read from the prompt cache", "0.20"),
+    _rate("cache_write_5m", "written to the prompt cache for five minutes", "5.00"),
+    _rate("cache_write_1h", "written to the prompt cache for an hour", "8.00"),
+)
+
+LONG_PROMPT: Final = Table(
+    name="prices.long_prompt",
+    shape="one",
+    meaning="Prices of every token of a request whose prompt is longer than a step.",
+    keys=(ABOVE_PROMPT_TOKENS, *RATES),
+    example='[prices.long_prompt]\nabove_prompt_tokens = 100000\ninput_usd_per_mtok = "0.50"\n',
+)
+FAST_MODE: Final = Table(
+    name="prices.fast",
+    shape="one",
+    meaning="Prices of requests that run in fast mode.",
+    keys=RATES,
+    example='[prices.fast]\ninput_usd_per_mtok = "8.00"\noutput_usd_per_mtok = "40.00"\n',
+)
+PRICES: Final = Table(
+    name="prices",
+    shape="listed",
+    meaning="Prices of your own, which go before those of the package: a discount, or a model that is newer "
+    "than this version. A table says only what differs; a model that is not known needs its input and "
+    "output prices. Amounts are strings, because a number with a point is not exact.",
+    keys=(PRICED_MODEL, PRICES_FROM, *RATES, US_SURCHARGE, SOURCE),
+    parts=(LONG_PROMPT, FAST_MODE),
+    example='[[prices]]\nmodel = "claude-opus-5-5"\nfrom = 2026-12-01\ninput_usd_per_mtok = "3.60"\n'
+    'output_usd_per_mtok = "18.00"\nsource = "contract of 2026-11"\n',
+)
+
+TOP: Final = Table(
+    name="",
+    shape="top",
+    meaning="What holds for every call.",
+    keys=(MODE, STRICT, CONVERSATION_TTL),
+    example='mode = "route"\nconversation_ttl = "1h"\n',
+    parts=(TIERS, TASK_TYPES, MATCH, UPSTREAM, PRICES),
+    planned=(
+        "audit",
+        "autopilot",
+        "budget",
+        "budgets",
+        "cascade",
+        "dashboard",
+        "durability",
+        "gateway",
+        "holdback",
+        "keep_for",
+        "ledger",
+        "max_cost_usd",
+        "on_cancel",
+        "on_truncation",
+        "quality",
+        "record_text",
+        "shadow",
+        "telemetry",
+    ),
+)
+
+TABLES: Final = (TOP, TIERS, TASK_TYPES, MATCH, UPSTREAM, PRICES, LONG_PROMPT, FAST_MODE)
+"""All of them, in the order in which they are explained."""

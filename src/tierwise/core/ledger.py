@@ -1,0 +1,125 @@
+"""Entries: what the ledger knows of a call. Immutable events of a kind; a balance is a fold over them.
+
+A call has one `Decided` and one ending: `Posted` where the provider says what it consumed, `Failed` where
+there is no reply or its usage is unknown.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, TypeAlias
+
+from tierwise.money import Nanos
+from tierwise.usage import Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """What was asked, what was decided, and why: written before the call leaves."""
+
+    call_id: str
+    at_us: int
+    """Microseconds since 1970 UTC, when the request was read."""
+    task_type: str | None
+    """Name of the contract that applied; None for an undeclared call."""
+    declared: str
+    """How the type was declared: model, header, match, undeclared."""
+    unknown_type: str | None
+    """The declared name, where the policy does not know it."""
+    task_id: str | None
+    run_id: str | None
+    agent: str | None
+    requested_model: str
+    """As the caller wrote it, virtual names included."""
+    tier: str | None
+    """The tier that was decided; None where no contract applied or the call was refused."""
+    decided_model: str | None
+    """The model that was decided; None where the call was refused."""
+    acts: bool
+    """False where the call was sent as asked, whatever was decided."""
+    stream: bool
+    max_tokens_asked: int
+    max_tokens_sent: int | None
+    """The cap that went on the wire; None where nothing was sent."""
+    policy_version: str
+    selection_probability: float
+    reasons: tuple[str, ...]
+    """One sentence a reason."""
+    changes: tuple[str, ...]
+    """What fitting changed in the body, one short line each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """Where a call's time went, in microseconds."""
+
+    until_sent_us: int | None
+    """From the request's last byte to the upstream call: the gateway's own work before it."""
+    until_first_byte_us: int | None
+    """From the upstream call to the reply's first byte."""
+    until_end_us: int | None
+    """From the reply's first byte to its last."""
+
+
+NO_TIMINGS: Final = Timings(until_sent_us=None, until_first_byte_us=None, until_end_us=None)
+"""Of a call that was never sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Posted:
+    """What a finished call consumed and what that costs."""
+
+    call_id: str
+    at_us: int
+    served_model: str
+    """As the reply names it."""
+    stop_reason: str | None
+    usage: Usage
+    """All parts of the reply together."""
+    thinking_tokens: int | None
+    cost_nanos: Nanos | None
+    """None where a model that took part has no price, or the provider does not say whether it bills."""
+    price_version: str
+    at_frontier_nanos: Nanos | None
+    """The same tokens at the frontier tier's model: a naive baseline, it assumes equal lengths."""
+    as_asked_nanos: Nanos | None
+    """The same tokens at the model that the caller asked for; the call's own cost where it asked for none."""
+    as_decided_nanos: Nanos | None
+    """The same tokens at the decided model: differs from the cost where the policy only observes."""
+    timings: Timings
+    request_id: str | None
+    """The provider's own id of the call."""
+
+
+class Fault(StrEnum):
+    """Whose doing it was that a call has no finished reply."""
+
+    CALLER = "caller"
+    PROVIDER = "provider"
+    GATEWAY = "gateway"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """How a call ended that has no finished reply, and what is known of its cost."""
+
+    call_id: str
+    at_us: int
+    fault: Fault
+    error: str
+    """The error's type: the provider's word where it sent one (`overloaded_error`), else ours
+    (`caller-left`, `stream-broke`, `unreachable`, `timeout`, `refused`)."""
+    status: int | None
+    """HTTP status of the provider's reply; None where there was none."""
+    served_model: str | None
+    usage: Usage | None
+    """What the provider had counted by then; None where it had not said."""
+    cost_nanos: Nanos | None
+    """Zero where nothing is billed; None where that is unknown."""
+    at_least_nanos: Nanos | None
+    """Lower bound of an unknown cost: what the provider had counted by then."""
+    price_version: str
+    timings: Timings
+    request_id: str | None
+
+
+Entry: TypeAlias = Decided | Posted | Failed

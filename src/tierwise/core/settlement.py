@@ -1,0 +1,186 @@
+"""What the ledger is told of a call: at its decision, and at its end.
+
+Three baselines price the same tokens elsewhere: at the frontier tier's model, at the model that the caller asked
+for, and at the decided one. They assume equal lengths, which no two models have; counts are converted where
+the models' tokenizers differ.
+"""
+
+from dataclasses import dataclass
+
+from tierwise.core.catalog import converted, find
+from tierwise.core.fitting import REMOVED, Change
+from tierwise.core.ledger import NO_TIMINGS, Decided, Failed, Fault, Posted, Timings
+from tierwise.core.planning import Plan, Refused
+from tierwise.core.pricing import PriceBook
+from tierwise.core.tasks import virtual_type
+from tierwise.money import Nanos
+from tierwise.usage import Metered, Usage, UsageLine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a call ended, as the wire tells it."""
+
+    at_us: int
+    status: int | None = None
+    """HTTP status of the provider's reply; None where there was none."""
+    served_model: str | None = None
+    stop_reason: str | None = None
+    metered: Metered | None = None
+    """What the provider had counted; of a broken stream, what it had counted by then. None: it had not said."""
+    finished: bool = True
+    """Whether the reply came to its end, so that `metered` is final."""
+    unbilled: bool | None = False
+    """True where the provider does not bill (an error in place of a reply); None where its documents leave it
+    open (a refusal before the first word)."""
+    error: str | None = None
+    """The error's type, where the reply is one or broke."""
+    fault: Fault | None = None
+    request_id: str | None = None
+
+
+def decided_entry(plan: Plan | Refused, *, call_id: str, at_us: int) -> Decided:
+    """Make the entry that is written before a call leaves."""
+    call, task = plan.call, plan.task
+    decision = plan.decision if isinstance(plan, Plan) else None
+    reasons = decision.reasons if decision else plan.refusal.reasons if isinstance(plan, Refused) else ()
+    return Decided(
+        call_id=call_id,
+        at_us=at_us,
+        task_type=task.type,
+        declared=task.declared,
+        unknown_type=task.unknown_type,
+        task_id=task.task_id,
+        run_id=task.run_id,
+        agent=task.agent,
+        requested_model=call.requested_model,
+        tier=decision.tier if decision else None,
+        decided_model=decision.model if decision else None,
+        acts=decision.acts if decision else True,
+        stream=call.stream,
+        max_tokens_asked=call.max_tokens,
+        max_tokens_sent=plan.max_tokens_sent if isinstance(plan, Plan) else None,
+        policy_version=plan.policy.version,
+        selection_probability=decision.selection_probability if decision else 1.0,
+        reasons=tuple(reason.sentence for reason in reasons),
+        changes=tuple(map(describe, plan.changes)) if isinstance(plan, Plan) else (),
+    )
+
+
+def ending_entry(
+    ending: Ending, *, plan: Plan, prices: PriceBook, call_id: str, timings: Timings
+) -> Posted | Failed:
+    """Make the entry that is written before a reply's final chunk is released."""
+    if ending.error is None and ending.finished and ending.metered is not None:
+        return _posted(ending, ending.metered, plan=plan, prices=prices, call_id=call_id, timings=timings)
+    return _failed(ending, prices=prices, call_id=call_id, timings=timings)
+
+
+def describe(change: Change) -> str:
+    """Write a change as the ledger has it: `max_tokens: 32000 -> 512 (decision.cap)`."""
+    path = ".".join(change.path)
+    if change.after is REMOVED:
+        return f"{path}: removed ({change.rule})"
+    before = "" if change.before is None else f"{change.before} "
+    return f"{path}: {before}-> {change.after} ({change.rule})"
+
+
+def refused_entry(*, call_id: str, at_us: int, error: str, prices: PriceBook) -> Failed:
+    """Make the entry of a call that the gateway itself answered with an error: nothing left, nothing is billed."""
+    return Failed(
+        call_id=call_id,
+        at_us=at_us,
+        fault=Fault.GATEWAY,
+        error=error,
+        status=None,
+        served_model=None,
+        usage=None,
+        cost_nanos=0,
+        at_least_nanos=None,
+        price_version=prices.version,
+        timings=NO_TIMINGS,
+        request_id=None,
+    )
+
+
+def at_equal_tokens(metered: Metered, *, model: str, prices: PriceBook, at_us: int) -> Nanos | None:
+    """Price the same tokens at another model; None where it has no price.
+
+    Counts are converted where the models' tokenizers differ. Fast mode is left out: it is the served model's.
+    """
+    lines = tuple(_moved(line, model) for line in metered.lines)
+    return prices.cost(Metered(lines=lines), at_us)
+
+
+def _posted(
+    ending: Ending, metered: Metered, *, plan: Plan, prices: PriceBook, call_id: str, timings: Timings
+) -> Posted:
+    at_us = ending.at_us
+    priced = prices.cost(metered, at_us)
+    served = metered.lines[0].model
+
+    def at(model: str | None) -> Nanos | None:
+        if model is None or model == served:
+            return priced
+        return at_equal_tokens(metered, model=model, prices=prices, at_us=at_us)
+
+    return Posted(
+        call_id=call_id,
+        at_us=at_us,
+        served_model=ending.served_model or served,
+        stop_reason=ending.stop_reason,
+        usage=metered.total,
+        thinking_tokens=metered.thinking_tokens,
+        cost_nanos=None if ending.unbilled is None else priced,
+        price_version=prices.version,
+        at_frontier_nanos=at(plan.policy.frontier.model),
+        as_asked_nanos=at(_asked_model(plan)),
+        as_decided_nanos=at(plan.decision.model),
+        timings=timings,
+        request_id=ending.request_id,
+    )
+
+
+def _failed(ending: Ending, *, prices: PriceBook, call_id: str, timings: Timings) -> Failed:
+    metered = ending.metered
+    counted = None if metered is None else prices.cost(metered, ending.at_us)
+    return Failed(
+        call_id=call_id,
+        at_us=ending.at_us,
+        fault=ending.fault or Fault.PROVIDER,
+        error=ending.error or "no-usage",
+        status=ending.status,
+        served_model=ending.served_model,
+        usage=None if metered is None else metered.total,
+        cost_nanos=0 if ending.unbilled else None,
+        at_least_nanos=None if ending.unbilled else counted,
+        price_version=prices.version,
+        timings=timings,
+        request_id=ending.request_id,
+    )
+
+
+def _asked_model(plan: Plan) -> str | None:
+    """The model that the caller asked for; None where it named a task type in its place."""
+    requested = plan.call.requested_model
+    return None if virtual_type(requested) is not None else requested
+
+
+def _moved(line: UsageLine, model: str) -> UsageLine:
+    return UsageLine(
+        model=model, usage=_converted(line.usage, line.model, model), us_only=line.us_only, batch=line.batch
+    )
+
+
+def _converted(usage: Usage, source: str, target: str) -> Usage:
+    here, there = find(source), find(target)
+    if here is None or there is None or here.tokenizer == there.tokenizer:
+        return usage
+    return Usage(
+        input_tokens=converted(usage.input_tokens, source=here, target=there),
+        cache_write_5m_tokens=converted(usage.cache_write_5m_tokens, source=here, target=there),
+        cache_write_1h_tokens=converted(usage.cache_write_1h_tokens, source=here, target=there),
+        cache_read_tokens=converted(usage.cache_read_tokens, source=here, target=there),
+        output_tokens=converted(usage.output_tokens, source=here, target=there),
+        web_search_requests=usage.web_search_requests,
+    )

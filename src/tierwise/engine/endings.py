@@ -1,0 +1,79 @@
+"""Endings: what the wire tells of a reply's end, in the machine's words. Both drivers speak them."""
+
+from typing import Final
+
+from tierwise.core.exchange import NoReply
+from tierwise.core.ledger import Fault
+from tierwise.core.settlement import Ending
+from tierwise.errors import UpstreamError, UpstreamTimeout
+from tierwise.upstream.port import Headers
+from tierwise.wire.replies import ReplyFacts
+
+EVENT_STREAM: Final = b"text/event-stream"
+
+
+def header(headers: Headers, name: bytes) -> bytes | None:
+    """Return the first value of a header; names are lower case."""
+    return next((value for key, value in headers if key == name), None)
+
+
+def streams(headers: Headers) -> bool:
+    """Whether a reply is a stream of events."""
+    kind = header(headers, b"content-type")
+    return kind is not None and kind.lower().startswith(EVENT_STREAM)
+
+
+def readable(headers: Headers) -> bool:
+    """Whether a reply's bytes are plain: the gateway asks for no encoding, and cannot read one."""
+    return header(headers, b"content-encoding") in (None, b"identity")
+
+
+def request_id(headers: Headers) -> str | None:
+    """The provider's own id of the call."""
+    value = header(headers, b"request-id")
+    return None if value is None else value.decode("latin-1")[:200]
+
+
+def ended(facts: ReplyFacts, *, status: int, headers: Headers, at_us: int) -> Ending:
+    """A reply that came to its end: a finished one, or an error, which is not billed before it streams."""
+    return Ending(
+        at_us=at_us,
+        status=status,
+        served_model=facts.served_model,
+        stop_reason=facts.stop_reason,
+        metered=facts.metered,
+        finished=facts.finished,
+        unbilled=True if status >= 400 else None if facts.empty_refusal else False,
+        error=facts.error if facts.error or facts.finished else "stream-broke",
+        fault=Fault.PROVIDER,
+        request_id=request_id(headers),
+    )
+
+
+def cut(facts: ReplyFacts, *, error: str, fault: Fault, status: int, headers: Headers, at_us: int) -> Ending:
+    """A reply that was cut: by the provider, the network, the caller or the gateway's own end.
+
+    Where its usage had already become final, only the end of the bytes is missing: it is a finished one.
+    """
+    return Ending(
+        at_us=at_us,
+        status=status,
+        served_model=facts.served_model,
+        stop_reason=facts.stop_reason,
+        metered=facts.metered,
+        finished=facts.finished,
+        error=None if facts.finished and facts.metered is not None else facts.error or error,
+        fault=fault,
+        request_id=request_id(headers),
+    )
+
+
+def given_up(*, at_us: int, error: str, fault: Fault) -> Ending:
+    """A call that was given up before the provider answered: what it costs is unknown."""
+    return Ending(at_us=at_us, finished=False, error=error, fault=fault)
+
+
+def no_reply(error: UpstreamError, *, at_us: int) -> NoReply:
+    """The provider gave no reply."""
+    kind = "timeout" if isinstance(error, UpstreamTimeout) else "unreachable"
+    return NoReply(at_us=at_us, error=kind, sentence=str(error))

@@ -1,0 +1,190 @@
+"""The async driver: performs the effects of an exchange for callers that wait in coroutines.
+
+The sync driver in `relay_sync` is its twin, without the waiting.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from tierwise.core.exchange import (
+    Answer,
+    BreakOff,
+    CallerLeft,
+    Effect,
+    Event,
+    Exchange,
+    Record,
+    Recorded,
+    Relay,
+    Release,
+    ReplyBegan,
+    ReplyEnded,
+    Send,
+)
+from tierwise.core.fitting import Change
+from tierwise.core.ledger import Entry, Fault
+from tierwise.core.settlement import Ending
+from tierwise.engine.endings import cut, ended, given_up, no_reply, readable, streams
+from tierwise.engine.ledger import AsyncLedger
+from tierwise.errors import UpstreamError
+from tierwise.upstream.port import Headers, Outgoing, Reply, Upstream
+from tierwise.wire.replies import ReplyFacts, read_reply
+from tierwise.wire.sse import StreamFacts
+
+
+class Caller(Protocol):
+    """Whoever made the call, and is owed the reply."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether the caller closed its connection; the task that runs the driver is then cancelled."""
+        ...
+
+    def begin(self, status: int, headers: Headers) -> None:
+        """Take the reply's status and headers; they go out with the first bytes."""
+        ...
+
+    async def send(self, chunk: bytes) -> None:
+        """Take bytes of the body that are not its last."""
+        ...
+
+    async def finish(self, chunk: bytes) -> None:
+        """Take the body's last bytes."""
+        ...
+
+    async def break_off(self) -> None:
+        """Take the news that there will be no more bytes, though the body has not ended."""
+        ...
+
+    async def answer(self, answer: Answer) -> None:
+        """Take an error of ours in place of a reply."""
+        ...
+
+
+class RelayDriver:
+    """Drives one exchange to its end."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        *,
+        outgoing: Callable[[tuple[Change, ...]], Outgoing],
+        upstream: Upstream,
+        ledger: AsyncLedger,
+        caller: Caller,
+        clock: Callable[[], int],
+    ) -> None:
+        """Drive `exchange`; `outgoing` makes the request that leaves out of the changes to its body."""
+        self._exchange = exchange
+        self._outgoing = outgoing
+        self._upstream = upstream
+        self._ledger = ledger
+        self._caller = caller
+        self._clock = clock
+        self._reply: Reply | None = None
+        self._held = b""
+        self._cancelled = False
+
+    async def run(self) -> None:
+        """Perform effects until the exchange is done.
+
+        A cancellation closes the upstream call, and what is known of it is recorded. It is then passed on, unless
+        it came because the caller has gone.
+        """
+        effects = self._exchange.begin(self._clock())
+        while effects:
+            event = None
+            for effect in effects:
+                event = await self._perform(effect)
+            effects = () if event is None else self._exchange.receive(event)
+        if self._cancelled and not self._caller.gone:
+            raise asyncio.CancelledError
+
+    async def _perform(self, effect: Effect) -> Event | None:
+        match effect:
+            case Record(entry=entry, durable=False):
+                self._ledger.put(entry)
+            case Record(entry=entry):
+                return await self._record(entry)
+            case Send(changes=changes):
+                return await self._send(changes)
+            case Relay():
+                return await self._relay()
+            case Release():
+                await self._caller.finish(self._held)
+            case BreakOff():
+                await self._caller.break_off()
+            case Answer():
+                await self._caller.answer(effect)
+        return None
+
+    async def _record(self, entry: Entry) -> Event | None:
+        """Wait until the entry is durable. Cancelled, it is still on its way, and no final chunk is released."""
+        try:
+            await self._ledger.record(entry)
+        except asyncio.CancelledError:
+            self._cancelled = True
+            return None
+        return Recorded()
+
+    async def _send(self, changes: tuple[Change, ...]) -> Event:
+        try:
+            self._reply = await self._upstream.send(self._outgoing(changes))
+        except UpstreamError as error:
+            return no_reply(error, at_us=self._clock())
+        except asyncio.CancelledError:
+            self._cancelled = True
+            error, fault = self._who_left()
+            return CallerLeft(ending=given_up(at_us=self._clock(), error=error, fault=fault))
+        return ReplyBegan(at_us=self._clock())
+
+    async def _relay(self) -> Event:
+        reply = self._reply
+        assert reply is not None
+        headers = reply.headers
+        self._caller.begin(reply.status, headers)
+        facts: StreamFacts | ReplyFacts = ReplyFacts(finished=False)
+        try:
+            if streams(headers):
+                facts = StreamFacts()
+                await self._relay_stream(reply, facts)
+            else:
+                self._held = await reply.read()
+                if readable(headers):
+                    facts = read_reply(self._held, status=reply.status)
+        except UpstreamError:
+            return ReplyEnded(ending=self._cut(reply, facts, "stream-broke", Fault.PROVIDER), broke=True)
+        except asyncio.CancelledError:
+            self._cancelled = True
+            reply.close()
+            return CallerLeft(ending=self._cut(reply, facts, *self._who_left()))
+        return ReplyEnded(
+            ending=ended(_known(facts), status=reply.status, headers=headers, at_us=self._clock())
+        )
+
+    async def _relay_stream(self, reply: Reply, facts: StreamFacts) -> None:
+        """Let chunks past; the one with the stream's end, and what follows it, is held until it is recorded."""
+        async for chunk in reply.chunks():
+            facts.feed(chunk)
+            if facts.at_end:
+                self._held += chunk
+            else:
+                await self._caller.send(chunk)
+
+    def _cut(self, reply: Reply, facts: StreamFacts | ReplyFacts, error: str, fault: Fault) -> Ending:
+        return cut(
+            _known(facts),
+            error=error,
+            fault=fault,
+            status=reply.status,
+            headers=reply.headers,
+            at_us=self._clock(),
+        )
+
+    def _who_left(self) -> tuple[str, Fault]:
+        return ("caller-left", Fault.CALLER) if self._caller.gone else ("gateway-stopped", Fault.GATEWAY)
+
+
+def _known(facts: StreamFacts | ReplyFacts) -> ReplyFacts:
+    return facts.facts() if isinstance(facts, StreamFacts) else facts

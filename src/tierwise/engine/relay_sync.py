@@ -1,0 +1,162 @@
+"""The sync driver: performs the effects of an exchange for callers that wait in threads.
+
+The async driver in `relay` is its twin. A thread is not cancelled: a caller that goes away says so by raising
+`CallerGone` when it is handed bytes.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from tierwise.core.exchange import (
+    Answer,
+    BreakOff,
+    CallerLeft,
+    Effect,
+    Event,
+    Exchange,
+    Record,
+    Recorded,
+    Relay,
+    Release,
+    ReplyBegan,
+    ReplyEnded,
+    Send,
+)
+from tierwise.core.fitting import Change
+from tierwise.core.ledger import Fault
+from tierwise.core.settlement import Ending
+from tierwise.engine.endings import cut, ended, no_reply, readable, streams
+from tierwise.engine.ledger import SyncLedger
+from tierwise.errors import CallerGone, UpstreamError
+from tierwise.upstream.port import Headers, Outgoing, SyncReply, SyncUpstream
+from tierwise.wire.replies import ReplyFacts, read_reply
+from tierwise.wire.sse import StreamFacts
+
+
+class SyncCaller(Protocol):
+    """Whoever made the call, and is owed the reply. Each method raises CallerGone where it is gone."""
+
+    def begin(self, status: int, headers: Headers) -> None:
+        """Take the reply's status and headers; they go out with the first bytes."""
+        ...
+
+    def send(self, chunk: bytes) -> None:
+        """Take bytes of the body that are not its last."""
+        ...
+
+    def finish(self, chunk: bytes) -> None:
+        """Take the body's last bytes."""
+        ...
+
+    def break_off(self) -> None:
+        """Take the news that there will be no more bytes, though the body has not ended."""
+        ...
+
+    def answer(self, answer: Answer) -> None:
+        """Take an error of ours in place of a reply."""
+        ...
+
+
+class SyncRelayDriver:
+    """Drives one exchange to its end, in the calling thread."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        *,
+        outgoing: Callable[[tuple[Change, ...]], Outgoing],
+        upstream: SyncUpstream,
+        ledger: SyncLedger,
+        caller: SyncCaller,
+        clock: Callable[[], int],
+    ) -> None:
+        """Drive `exchange`; `outgoing` makes the request that leaves out of the changes to its body."""
+        self._exchange = exchange
+        self._outgoing = outgoing
+        self._upstream = upstream
+        self._ledger = ledger
+        self._caller = caller
+        self._clock = clock
+        self._reply: SyncReply | None = None
+        self._held = b""
+
+    def run(self) -> None:
+        """Perform effects until the exchange is done."""
+        effects = self._exchange.begin(self._clock())
+        while effects:
+            event = None
+            for effect in effects:
+                event = self._perform(effect)
+            effects = () if event is None else self._exchange.receive(event)
+
+    def _perform(self, effect: Effect) -> Event | None:
+        match effect:
+            case Record(entry=entry, durable=False):
+                self._ledger.put(entry)
+            case Record(entry=entry):
+                self._ledger.record(entry)
+                return Recorded()
+            case Send(changes=changes):
+                return self._send(changes)
+            case Relay():
+                return self._relay()
+            case Release():
+                self._caller.finish(self._held)
+            case BreakOff():
+                self._caller.break_off()
+            case Answer():
+                self._caller.answer(effect)
+        return None
+
+    def _send(self, changes: tuple[Change, ...]) -> Event:
+        try:
+            self._reply = self._upstream.send(self._outgoing(changes))
+        except UpstreamError as error:
+            return no_reply(error, at_us=self._clock())
+        return ReplyBegan(at_us=self._clock())
+
+    def _relay(self) -> Event:
+        reply = self._reply
+        assert reply is not None
+        headers = reply.headers
+        facts: StreamFacts | ReplyFacts = ReplyFacts(finished=False)
+        try:
+            self._caller.begin(reply.status, headers)
+            if streams(headers):
+                facts = StreamFacts()
+                self._relay_stream(reply, facts)
+            else:
+                self._held = reply.read()
+                if readable(headers):
+                    facts = read_reply(self._held, status=reply.status)
+        except UpstreamError:
+            return ReplyEnded(ending=self._cut(reply, facts, "stream-broke", Fault.PROVIDER), broke=True)
+        except CallerGone:
+            reply.close()
+            return CallerLeft(ending=self._cut(reply, facts, "caller-left", Fault.CALLER))
+        return ReplyEnded(
+            ending=ended(_known(facts), status=reply.status, headers=headers, at_us=self._clock())
+        )
+
+    def _relay_stream(self, reply: SyncReply, facts: StreamFacts) -> None:
+        """Let chunks past; the one with the stream's end, and what follows it, is held until it is recorded."""
+        for chunk in reply.chunks():
+            facts.feed(chunk)
+            if facts.at_end:
+                self._held += chunk
+            else:
+                self._caller.send(chunk)
+
+    def _cut(self, reply: SyncReply, facts: StreamFacts | ReplyFacts, error: str, fault: Fault) -> Ending:
+        return cut(
+            _known(facts),
+            error=error,
+            fault=fault,
+            status=reply.status,
+            headers=reply.headers,
+            at_us=self._clock(),
+        )
+
+
+def _known(facts: StreamFacts | ReplyFacts) -> ReplyFacts:
+    return facts.facts() if isinstance(facts, StreamFacts) else facts

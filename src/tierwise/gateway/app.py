@@ -1,0 +1,84 @@
+"""The ASGI app: which route a request takes."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import msgspec
+
+from tierwise.gateway.asgi import Receive, Scope, Send, answer
+from tierwise.gateway.errors import answer_error
+from tierwise.gateway.messages import Parts, messages
+from tierwise.gateway.passthrough import pass_through
+
+log = logging.getLogger("tierwise.gateway")
+
+MESSAGES = "/v1/messages"
+
+
+class Gateway:
+    """The app. Its parts are made when the server starts and unmade when it stops."""
+
+    def __init__(
+        self,
+        parts: Callable[[], AbstractAsyncContextManager[Parts]],
+        *,
+        health: Callable[[Parts], dict[str, Any]],
+    ) -> None:
+        """Serve with what `parts` makes; `health` tells how it is."""
+        self._make_parts = parts
+        self._health = health
+        self._parts: Parts | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection's event, as ASGI has it."""
+        if scope["type"] == "http":
+            assert self._parts is not None
+            await self._serve(scope, receive, send, self._parts)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, parts: Parts) -> None:
+        path: str = scope["path"]
+        try:
+            if path == MESSAGES and scope["method"] == "POST":
+                await messages(scope, receive, send, parts)
+            elif path.startswith("/v1/"):
+                await pass_through(scope, receive, send, parts)
+            else:
+                await self._own(path, scope, send, parts)
+        except Exception:
+            log.exception("a request to %s failed", path)
+            await answer_error(send, "internal", "Tierwise failed on this request; its log says how.")
+
+    async def _own(self, path: str, scope: Scope, send: Send, parts: Parts) -> None:
+        match scope["method"], path:
+            case "GET" | "HEAD", "/tierwise/health":
+                health = self._health(parts)
+                await _json(send, 200 if health["status"] == "ok" else 503, health)
+            case "GET" | "HEAD", "/tierwise/meters":
+                await _json(send, 200, parts.meters.snapshot())
+            case "GET" | "HEAD", "/" | "/api/hello":
+                await answer(send, 200, ((b"content-type", b"text/plain"),), b"tierwise\n")
+            case _:
+                sentence = f"There is no {path} here. The provider's API is under /v1/, Tierwise's own under /tierwise/."
+                await answer_error(send, "not-found", sentence)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            async with self._make_parts() as parts:
+                self._parts = parts
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+        except Exception as error:
+            failed = "startup" if self._parts is None else "shutdown"
+            log.exception("the gateway's %s failed", failed)
+            await send({"type": f"lifespan.{failed}.failed", "message": str(error)})
+        else:
+            await send({"type": "lifespan.shutdown.complete"})
+
+
+def _json(send: Send, status: int, value: object) -> Awaitable[None]:
+    return answer(send, status, ((b"content-type", b"application/json"),), msgspec.json.encode(value))

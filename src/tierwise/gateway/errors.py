@@ -1,0 +1,58 @@
+"""The one table from what went wrong to what the caller sees: status, the provider's error type, retry or not."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from tierwise.gateway.asgi import Send, answer
+from tierwise.wire.replies import error_body
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireError:
+    """How one kind of failure looks on the wire."""
+
+    status: int
+    type: str
+    retry: bool
+    """What `x-should-retry` tells the provider's SDKs."""
+
+
+WIRE_ERRORS: Final[Mapping[str, WireError]] = {
+    "malformed": WireError(status=400, type="invalid_request_error", retry=False),
+    "unknown-task-type": WireError(status=400, type="invalid_request_error", retry=False),
+    "ineligible": WireError(status=400, type="invalid_request_error", retry=False),
+    "not-supported": WireError(status=400, type="invalid_request_error", retry=False),
+    "no-credential": WireError(status=401, type="authentication_error", retry=False),
+    "not-found": WireError(status=404, type="not_found_error", retry=False),
+    "too-large": WireError(status=413, type="request_too_large", retry=False),
+    "internal": WireError(status=500, type="api_error", retry=False),
+    "unreachable": WireError(status=502, type="api_error", retry=True),
+    "ledger": WireError(status=503, type="api_error", retry=True),
+    "timeout": WireError(status=504, type="timeout_error", retry=False),
+}
+"""A timeout is not worth a retry by itself: the provider may have billed the call."""
+
+
+async def answer_error(
+    send: Send,
+    code: str,
+    sentence: str,
+    *,
+    call_id: str = "none",
+    headers: tuple[tuple[bytes, bytes], ...] = (),
+) -> None:
+    """Answer with an error of ours in the provider's shape."""
+    error = WIRE_ERRORS[code]
+    await answer(
+        send,
+        error.status,
+        (
+            (b"content-type", b"application/json"),
+            (b"request-id", call_id.encode("ascii", "replace")),
+            (b"x-should-retry", b"true" if error.retry else b"false"),
+            (b"x-tierwise-error", code.encode()),
+            *headers,
+        ),
+        error_body(error.type, sentence, request_id=call_id),
+    )

@@ -1,0 +1,97 @@
+"""Headers on their way through: hop-by-hop ones end here, credentials go only to the provider, ours are ours."""
+
+from collections.abc import Iterable
+from typing import Final
+from urllib.parse import quote
+
+from tierwise.core.planning import Plan, Refused
+from tierwise.upstream.port import Headers
+
+HOP_BY_HOP: Final = frozenset(
+    (
+        b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te",
+        b"trailer", b"transfer-encoding", b"upgrade",
+    )
+)  # fmt: skip
+"""https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1"""
+
+CREDENTIALS: Final = frozenset((b"authorization", b"x-api-key", b"cookie", b"proxy-authorization"))
+"""Never part of a `Call`, an entry or a log."""
+
+_OURS: Final = b"x-tierwise-"
+_NOT_SENT: Final = HOP_BY_HOP | {b"host", b"content-length", b"expect", b"accept-encoding"}
+_NOT_RETURNED: Final = HOP_BY_HOP
+_PLAIN: Final = (b"accept-encoding", b"identity")
+
+
+def readable_headers(headers: Headers) -> dict[str, str]:
+    """The request headers that routing may look at: all but the credentials."""
+    return {
+        name.decode("latin-1"): value.decode("latin-1") for name, value in headers if name not in CREDENTIALS
+    }
+
+
+def has_credential(headers: Headers) -> bool:
+    """Whether the caller brings its own key or token."""
+    return any(name in (b"x-api-key", b"authorization") for name, _ in headers)
+
+
+def outgoing_headers(headers: Headers, *, key: str | None) -> list[tuple[bytes, bytes]]:
+    """The headers that go to the provider: the caller's, without hop-by-hop ones and ours.
+
+    The reply is asked for without encoding, so that its bytes can be read on their way. `key` is the gateway's
+    own, for a caller that brings none.
+    """
+    named = _named_by_connection(headers)
+    sent = [
+        (name, value)
+        for name, value in headers
+        if name not in _NOT_SENT and name not in named and not name.startswith(_OURS)
+    ]
+    sent.append(_PLAIN)
+    if key is not None and not has_credential(headers):
+        sent.append((b"x-api-key", key.encode("latin-1")))
+    return sent
+
+
+def returned_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """The provider's response headers, without hop-by-hop ones."""
+    return [(name, value) for name, value in headers if name not in _NOT_RETURNED]
+
+
+def own_headers(call_id: str, plan: Plan | Refused) -> list[tuple[bytes, bytes]]:
+    """What the gateway tells of a call in its reply."""
+    told: list[tuple[bytes, bytes]] = [(b"x-tierwise-call-id", call_id.encode())]
+    task = plan.task
+    if task.type is not None:
+        told.append((b"x-tierwise-task-type", safe(task.type)))
+    if task.unknown_type is not None:
+        told.append((b"x-tierwise-unknown-type", safe(task.unknown_type)))
+        if task.nearest_type is not None:
+            told.append((b"x-tierwise-nearest-type", safe(task.nearest_type)))
+    if isinstance(plan, Plan) and plan.decision.tier is not None:
+        decision = plan.decision
+        prefix = b"x-tierwise-" if decision.acts else b"x-tierwise-observed-"
+        told.append((prefix + b"tier", safe(plan.decision.tier)))
+        told.append((prefix + b"model", safe(decision.model)))
+        told.append((prefix + b"max-tokens", b"%d" % decision.max_tokens))
+        if plan.changes:
+            told.append((b"x-tierwise-changes", ", ".join(_paths(plan)).encode()))
+    return told
+
+
+def safe(text: str) -> bytes:
+    """Write text so that it can stand in a header, whatever it holds."""
+    return quote(text, safe="/-._~ ,;:()@").encode()
+
+
+def _paths(plan: Plan) -> Iterable[str]:
+    return (".".join(change.path) for change in plan.changes)
+
+
+def _named_by_connection(headers: Headers) -> frozenset[bytes]:
+    """Headers that the `connection` header declares hop-by-hop."""
+    values = [value for name, value in headers if name == b"connection"]
+    if not values:
+        return frozenset()
+    return frozenset(token.strip().lower() for value in values for token in value.split(b","))

@@ -1,0 +1,115 @@
+"""`POST /v1/messages`: the road that this project is about. The hot path."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tierwise.core.fitting import Change
+from tierwise.engine.desk import Desk, Opened
+from tierwise.engine.ledger import AsyncLedger
+from tierwise.engine.relay import RelayDriver
+from tierwise.errors import MalformedRequest
+from tierwise.gateway.asgi import BodyTooLarge, CallerLeftEarly, Receive, Scope, Send, read_body
+from tierwise.gateway.caller import AsgiCaller
+from tierwise.gateway.errors import answer_error
+from tierwise.gateway.headers import has_credential, outgoing_headers, own_headers, readable_headers
+from tierwise.gateway.meters import Meters
+from tierwise.upstream.port import Outgoing, Upstream
+from tierwise.wire.requests import rewrite
+
+
+@dataclass(slots=True, kw_only=True)
+class Parts:
+    """What the routes of a running gateway share."""
+
+    desk: Desk
+    ledger: AsyncLedger
+    upstream: Upstream
+    meters: Meters
+    clock: Callable[[], int]
+    key: str | None
+    """The gateway's own credential, for callers that bring none."""
+
+
+async def messages(scope: Scope, receive: Receive, send: Send, parts: Parts) -> None:
+    """Read, decide, send, relay, record."""
+    headers = scope["headers"]
+    if parts.ledger.trouble is not None:
+        sentence = f"Tierwise cannot record calls now and sends none: {parts.ledger.trouble}"
+        return await answer_error(send, "ledger", sentence)
+    if parts.key is None and not has_credential(headers):
+        return await answer_error(send, "no-credential", NO_CREDENTIAL)
+    try:
+        raw = await read_body(receive)
+        opened = parts.desk.open(raw, readable_headers(headers))
+    except BodyTooLarge:
+        return await answer_error(send, "too-large", TOO_LARGE)
+    except CallerLeftEarly:
+        return None
+    except MalformedRequest as error:
+        return await answer_error(send, "malformed", str(error))
+    return await _relay(scope, receive, send, parts, opened)
+
+
+NO_CREDENTIAL = (
+    "There is no key: send `x-api-key` or `authorization`, or start the gateway with ANTHROPIC_API_KEY in its "
+    "environment."
+)
+TOO_LARGE = "The request is larger than the 32 MB that the provider takes."
+
+
+async def _relay(scope: Scope, receive: Receive, send: Send, parts: Parts, opened: Opened) -> None:
+    meters = parts.meters
+    caller = AsgiCaller(
+        send, call_id=opened.call_id, own_headers=lambda: own_headers(opened.call_id, opened.plan)
+    )
+    driver = RelayDriver(
+        opened.exchange,
+        outgoing=lambda changes: _outgoing(scope, parts, opened, changes),
+        upstream=parts.upstream,
+        ledger=parts.ledger,
+        caller=caller,
+        clock=parts.clock,
+    )
+    watch = _watch(receive, caller)
+    meters.calls += 1
+    meters.in_flight += 1
+    try:
+        await driver.run()
+    finally:
+        meters.in_flight -= 1
+        watch.cancel()
+    upstream_us = opened.exchange.upstream_us
+    if upstream_us is not None and not caller.gone:
+        meters.added.add(parts.clock() - opened.exchange.read_us - upstream_us)
+
+
+def _outgoing(scope: Scope, parts: Parts, opened: Opened, changes: tuple[Change, ...]) -> Outgoing:
+    return Outgoing(
+        method="POST",
+        target=target(scope),
+        headers=outgoing_headers(scope["headers"], key=parts.key),
+        body=rewrite(opened.body, changes),
+    )
+
+
+def target(scope: Scope) -> str:
+    """Path and query, as the caller sent them."""
+    query: bytes = scope["query_string"]
+    path: bytes = scope["raw_path"]
+    return (path + b"?" + query if query else path).decode("latin-1")
+
+
+def _watch(receive: Receive, caller: AsgiCaller) -> asyncio.Task[None]:
+    """Wait for the caller to leave, and cancel the call's task when it does."""
+    working = asyncio.current_task()
+    assert working is not None
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        if not caller.served:
+            caller.gone = True
+            working.cancel()
+
+    return asyncio.get_running_loop().create_task(watch())

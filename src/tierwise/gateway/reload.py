@@ -1,0 +1,74 @@
+"""The policy in force, and its reload: when the file changes, the new policy takes over, or the old one stays."""
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from tierwise.config import Book, load_book
+from tierwise.engine.desk import Desk
+from tierwise.errors import PolicyError
+
+LOOK_EVERY_S: Final = 0.5
+
+log = logging.getLogger("tierwise.policy")
+
+
+class _Stamp(NamedTuple):
+    mtime_ns: int
+    size: int
+    inode: int
+
+
+class PolicyFile:
+    """Keeps a desk's book in step with a file."""
+
+    def __init__(self, path: Path, desk: Desk) -> None:
+        """Watch `path`, which the desk's book was read from."""
+        self.problem: str | None = None
+        """What is wrong with the file as it is now; None when it is in force."""
+        self._path = path
+        self._desk = desk
+        self._stamp = _stamp(path)
+
+    async def watch(self) -> None:
+        """Look at the file again and again, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            self.look()
+
+    def look(self) -> None:
+        """Take the file over if it has changed; a bad one leaves the policy as it was."""
+        stamp = _stamp(self._path)
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            book = load_book(self._path)
+        except PolicyError as error:
+            self.problem = str(error)
+            log.error(  # noqa: TRY400 — no traceback: the problems are the news
+                "the policy was edited and is wrong; %s stays in force\n%s",
+                self._desk.book.policy.version,
+                error,
+            )
+        else:
+            self.problem = None
+            self._take_over(book)
+
+    def _take_over(self, book: Book) -> None:
+        before = self._desk.book.policy
+        self._desk.book = book
+        log.info("policy %s took over from %s", book.policy.version, before.version)
+        for warning in book.warnings:
+            log.warning("%s: %s", warning.path, warning.message)
+        if book.policy.upstream != before.upstream:
+            log.warning("[upstream] changed: it takes effect at the next start")
+
+
+def _stamp(path: Path) -> _Stamp | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return _Stamp(found.st_mtime_ns, found.st_size, found.st_ino)

@@ -1,0 +1,1 @@
+"""Where things are kept: the ledger, and which tier a conversation is on."""

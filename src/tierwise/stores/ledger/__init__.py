@@ -1,0 +1,1 @@
+"""The ledger: entries appended, never changed."""

@@ -1,0 +1,64 @@
+"""Entries as rows of the table `entries`, and back."""
+
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from tierwise.core.ledger import Decided, Failed, Posted
+from tierwise.usage import Usage
+
+DECIDED: Final = (
+    "call_id", "kind", "at_us", "task_type", "declared", "unknown_type", "task_id", "run_id", "agent",
+    "requested_model", "tier", "decided_model", "acts", "stream", "max_tokens_asked", "max_tokens_sent",
+    "policy_version", "selection_probability", "reasons", "changes",
+)  # fmt: skip
+ENDING: Final = (
+    "call_id", "kind", "at_us", "served_model", "stop_reason", "input_tokens", "cache_write_5m_tokens",
+    "cache_write_1h_tokens", "cache_read_tokens", "output_tokens", "web_search_requests", "thinking_tokens",
+    "cost_nanos", "at_least_nanos", "price_version", "at_frontier_nanos", "as_asked_nanos", "as_decided_nanos",
+    "until_sent_us", "until_first_byte_us", "until_end_us", "request_id", "fault", "error", "status",
+)  # fmt: skip
+
+Row: TypeAlias = tuple[Any, ...]
+
+_encode = msgspec.json.Encoder().encode
+_NO_COUNTS: Final = (None,) * 6
+
+
+def decided_row(entry: Decided) -> Row:
+    """The values of the columns `DECIDED`."""
+    return (
+        entry.call_id, "decided", entry.at_us, entry.task_type, entry.declared, entry.unknown_type,
+        entry.task_id, entry.run_id, entry.agent, entry.requested_model, entry.tier, entry.decided_model,
+        entry.acts, entry.stream, entry.max_tokens_asked, entry.max_tokens_sent, entry.policy_version,
+        entry.selection_probability, _encode(entry.reasons).decode(), _encode(entry.changes).decode(),
+    )  # fmt: skip
+
+
+def ending_row(entry: Posted | Failed) -> Row:
+    """The values of the columns `ENDING`."""
+    stop_reason = thinking_tokens = at_least_nanos = None
+    baselines: Row = (None, None, None)
+    failure: Row = (None, None, None)
+    match entry:
+        case Posted():
+            kind, stop_reason, thinking_tokens = "posted", entry.stop_reason, entry.thinking_tokens
+            baselines = (entry.at_frontier_nanos, entry.as_asked_nanos, entry.as_decided_nanos)
+        case Failed():
+            kind, at_least_nanos = "failed", entry.at_least_nanos
+            failure = (entry.fault, entry.error, entry.status)
+    timings = entry.timings
+    return (
+        entry.call_id, kind, entry.at_us, entry.served_model, stop_reason, *_counts(entry.usage),
+        thinking_tokens, entry.cost_nanos, at_least_nanos, entry.price_version, *baselines,
+        timings.until_sent_us, timings.until_first_byte_us, timings.until_end_us, entry.request_id, *failure,
+    )  # fmt: skip
+
+
+def _counts(usage: Usage | None) -> Row:
+    if usage is None:
+        return _NO_COUNTS
+    return (
+        usage.input_tokens, usage.cache_write_5m_tokens, usage.cache_write_1h_tokens, usage.cache_read_tokens,
+        usage.output_tokens, usage.web_search_requests,
+    )  # fmt: skip

@@ -1,0 +1,83 @@
+"""The ledger's tables, as the migrations that make them: each brings a file from one version to the next.
+
+One table holds every entry, of whatever kind; a kind uses the columns that it has. The view `calls` is what
+reports read: a call's decision beside its ending.
+"""
+
+from typing import Final
+
+MIGRATIONS: Final[tuple[str, ...]] = (
+    """
+    CREATE TABLE entries (
+        seq INTEGER PRIMARY KEY,
+        call_id TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        at_us INTEGER NOT NULL,
+        -- decided
+        task_type TEXT,
+        declared TEXT,
+        unknown_type TEXT,
+        task_id TEXT,
+        run_id TEXT,
+        agent TEXT,
+        requested_model TEXT,
+        tier TEXT,
+        decided_model TEXT,
+        acts INTEGER,
+        stream INTEGER,
+        max_tokens_asked INTEGER,
+        max_tokens_sent INTEGER,
+        policy_version TEXT,
+        selection_probability REAL,
+        reasons TEXT,
+        changes TEXT,
+        -- posted, failed
+        served_model TEXT,
+        stop_reason TEXT,
+        input_tokens INTEGER,
+        cache_write_5m_tokens INTEGER,
+        cache_write_1h_tokens INTEGER,
+        cache_read_tokens INTEGER,
+        output_tokens INTEGER,
+        web_search_requests INTEGER,
+        thinking_tokens INTEGER,
+        cost_nanos INTEGER,
+        at_least_nanos INTEGER,
+        price_version TEXT,
+        at_frontier_nanos INTEGER,
+        as_asked_nanos INTEGER,
+        as_decided_nanos INTEGER,
+        until_sent_us INTEGER,
+        until_first_byte_us INTEGER,
+        until_end_us INTEGER,
+        request_id TEXT,
+        fault TEXT,
+        error TEXT,
+        status INTEGER
+    ) STRICT;
+
+    CREATE UNIQUE INDEX entries_by_call ON entries (call_id, kind);
+    CREATE INDEX entries_by_time ON entries (at_us) WHERE kind = 'decided';
+
+    CREATE TRIGGER entries_are_not_changed BEFORE UPDATE ON entries
+    BEGIN SELECT RAISE(ABORT, 'an entry is never changed'); END;
+
+    CREATE TRIGGER entries_are_not_deleted BEFORE DELETE ON entries
+    BEGIN SELECT RAISE(ABORT, 'an entry is never deleted'); END;
+
+    CREATE VIEW calls AS
+    SELECT
+        d.call_id, d.at_us, d.task_type, d.declared, d.unknown_type, d.task_id, d.run_id, d.agent,
+        d.requested_model, d.tier, d.decided_model, d.acts, d.stream, d.max_tokens_asked, d.max_tokens_sent,
+        d.policy_version, d.selection_probability, d.reasons, d.changes,
+        e.kind AS ending, e.at_us AS ended_us, e.served_model, e.stop_reason, e.input_tokens,
+        e.cache_write_5m_tokens, e.cache_write_1h_tokens, e.cache_read_tokens, e.output_tokens,
+        e.web_search_requests, e.thinking_tokens, e.cost_nanos, e.at_least_nanos, e.price_version,
+        e.at_frontier_nanos, e.as_asked_nanos, e.as_decided_nanos, e.until_sent_us, e.until_first_byte_us,
+        e.until_end_us, e.request_id, e.fault, e.error, e.status
+    FROM entries AS d
+    LEFT JOIN entries AS e ON e.call_id = d.call_id AND e.kind IN ('posted', 'failed')
+    WHERE d.kind = 'decided';
+    """,
+)
+"""In order; the file's `user_version` counts those that it has."""

@@ -1,0 +1,1 @@
+"""The way to the provider, behind a port of one method."""

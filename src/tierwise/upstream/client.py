@@ -1,0 +1,123 @@
+"""The upstream client: aiohttp, told to leave bytes and headers alone."""
+
+import ssl
+import urllib.request
+from collections.abc import AsyncIterator
+from typing import Final
+from urllib.parse import urlsplit
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from tierwise.core.policy import Upstream as UpstreamConfig
+from tierwise.errors import UpstreamTimeout, UpstreamUnreachable
+from tierwise.upstream.port import Headers, Outgoing, Reply
+
+KEEP_ALIVE_S: Final = 15.0
+"""How long an idle connection is kept: less than servers do, so that a dead one is rarely tried."""
+
+
+class HttpUpstream:
+    """Sends requests to one provider address over pooled connections."""
+
+    def __init__(self, config: UpstreamConfig) -> None:
+        """Prepare connections; call it with the event loop running.
+
+        Raises:
+            OSError: the file of certificates cannot be read.
+        """
+        self._base = config.base_url.rstrip("/")
+        self._proxy = config.proxy or proxy_from_environment(config.base_url)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S, ssl=_tls(config)),
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=config.connect_timeout_s, sock_read=config.read_timeout_s
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
+        )
+
+    async def send(self, request: Outgoing) -> Reply:
+        """Send a request and return once the reply's headers are here.
+
+        Raises:
+            UpstreamUnreachable: no connection, or it closed before the first byte.
+            UpstreamTimeout: nothing came in time.
+        """
+        headers = CIMultiDict(
+            (name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers
+        )
+        try:
+            response = await self._session.request(
+                request.method,
+                URL(self._base + request.target, encoded=True),
+                data=request.body or None,
+                headers=headers,
+                proxy=self._proxy,
+                allow_redirects=False,
+            )
+        except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
+            raise UpstreamUnreachable(why=str(error) or "the connection timed out") from error
+        except TimeoutError as error:
+            raise UpstreamTimeout(why="no reply within the read timeout") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise UpstreamUnreachable(why=str(error) or type(error).__name__) from error
+        return _HttpReply(response)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+
+class _HttpReply:
+    """A reply of aiohttp's."""
+
+    __slots__ = ("_response",)
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+
+    @property
+    def status(self) -> int:
+        return self._response.status
+
+    @property
+    def headers(self) -> Headers:
+        return [(name.lower(), value) for name, value in self._response.raw_headers]
+
+    async def read(self) -> bytes:
+        try:
+            return await self._response.read()
+        except TimeoutError as error:
+            raise UpstreamTimeout(why="the reply stopped within the read timeout") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise UpstreamUnreachable(why=str(error) or type(error).__name__) from error
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._response.content.iter_any():
+                yield chunk
+        except TimeoutError as error:
+            raise UpstreamTimeout(why="the reply stopped within the read timeout") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise UpstreamUnreachable(why=str(error) or type(error).__name__) from error
+
+    def close(self) -> None:
+        self._response.close()
+
+
+def proxy_from_environment(base_url: str) -> str | None:
+    """Return the proxy that `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` name for an address; None for none.
+
+    Read once, when the client is made: not at each call.
+    """
+    parts = urlsplit(base_url)
+    if urllib.request.proxy_bypass(parts.hostname or ""):
+        return None
+    return urllib.request.getproxies().get(parts.scheme)
+
+
+def _tls(config: UpstreamConfig) -> ssl.SSLContext | bool:
+    return True if config.ca_file is None else ssl.create_default_context(cafile=config.ca_file)

@@ -1,0 +1,1 @@
+"""The provider's wire: bytes to values and back, pure."""

@@ -1,0 +1,171 @@
+"""Messages replies: usage, stop reason and errors, out of a JSON body.
+
+`usage` has disjoint buckets on this wire: `input_tokens` is what the cache did not cover. `iterations[]`, where it
+is there, says the same for each part, with that part's model, and includes what the top level leaves out
+(compaction): then it is what counts. https://platform.claude.com/docs/en/api/messages
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from tierwise.usage import Metered, Usage, UsageLine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyFacts:
+    """What the ledger needs to know of a reply."""
+
+    finished: bool
+    """Whether the usage is final."""
+    served_model: str | None = None
+    stop_reason: str | None = None
+    metered: Metered | None = None
+    """None where the reply does not say, or says it in a form that cannot be read."""
+    empty_refusal: bool = False
+    """Whether the model refused before its first word: what it bills then depends on the refusal's category."""
+    error: str | None = None
+    """The error's type, where the reply is one."""
+
+
+class CacheCreation(msgspec.Struct):
+    """`usage.cache_creation`: the tokens written, by time to live."""
+
+    ephemeral_5m_input_tokens: int | None = None
+    ephemeral_1h_input_tokens: int | None = None
+
+
+class _ServerTools(msgspec.Struct):
+    web_search_requests: int | None = None
+
+
+class _OutputDetails(msgspec.Struct):
+    thinking_tokens: int | None = None
+
+
+class Iteration(msgspec.Struct):
+    """One of `usage.iterations`."""
+
+    model: str | None = None
+    input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation: CacheCreation | None = None
+    output_tokens: int | None = None
+
+
+class WireUsage(msgspec.Struct):
+    """`usage`, as the provider writes it; None where a field is absent."""
+
+    input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation: CacheCreation | None = None
+    output_tokens: int | None = None
+    output_tokens_details: _OutputDetails | None = None
+    server_tool_use: _ServerTools | None = None
+    service_tier: str | None = None
+    speed: str | None = None
+    inference_geo: str | None = None
+    iterations: list[Iteration] | None = None
+
+
+class _ErrorDetail(msgspec.Struct):
+    type: str = "api_error"
+
+
+class _Reply(msgspec.Struct):
+    type: str = ""
+    model: str | None = None
+    stop_reason: str | None = None
+    usage: WireUsage | None = None
+    content: list[msgspec.Raw] | None = None
+    error: _ErrorDetail | None = None
+
+
+_decode = msgspec.json.Decoder(_Reply).decode
+
+
+def read_reply(body: bytes, *, status: int) -> ReplyFacts:
+    """Read a JSON reply. One that cannot be read has no facts but its status: unknown is unknown."""
+    try:
+        reply = _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ReplyFacts(finished=True, error=None if status < 400 else "api_error")
+    if status >= 400:
+        return ReplyFacts(finished=True, error=reply.error.type if reply.error else "api_error")
+    return ReplyFacts(
+        finished=True,
+        served_model=reply.model,
+        stop_reason=reply.stop_reason,
+        metered=metered(reply.usage, reply.model),
+        empty_refusal=reply.stop_reason == "refusal" and not reply.content,
+    )
+
+
+def metered(usage: WireUsage | None, model: str | None) -> Metered | None:
+    """Turn the provider's usage into priced lines; None where it does not name tokens or model."""
+    if usage is None or model is None or usage.input_tokens is None or usage.output_tokens is None:
+        return None
+    searches = usage.server_tool_use.web_search_requests if usage.server_tool_use else None
+    parts: list[WireUsage | Iteration] = [*usage.iterations] if usage.iterations else [usage]
+    lines = tuple(
+        UsageLine(
+            model=part.model or model if isinstance(part, Iteration) else model,
+            usage=_buckets(part, searches=(searches or 0) if index == 0 else 0),
+            fast=usage.speed == "fast",
+            us_only=usage.inference_geo == "us",
+            batch=usage.service_tier == "batch",
+        )
+        for index, part in enumerate(parts)
+    )
+    if not all(_plausible(line.usage) for line in lines):
+        return None
+    details = usage.output_tokens_details
+    return Metered(lines=lines, thinking_tokens=details.thinking_tokens if details else None)
+
+
+def _buckets(part: WireUsage | Iteration, *, searches: int) -> Usage:
+    """Split cache writes by their time to live: what the split does not name was written for five minutes."""
+    split = part.cache_creation
+    one_hour = (split.ephemeral_1h_input_tokens or 0) if split else 0
+    five_minutes = (split.ephemeral_5m_input_tokens or 0) if split else 0
+    written = part.cache_creation_input_tokens
+    if written is not None:
+        one_hour = min(one_hour, written)
+        five_minutes = written - one_hour
+    return Usage(
+        input_tokens=part.input_tokens or 0,
+        cache_write_5m_tokens=five_minutes,
+        cache_write_1h_tokens=one_hour,
+        cache_read_tokens=part.cache_read_input_tokens or 0,
+        output_tokens=part.output_tokens or 0,
+        web_search_requests=searches,
+    )
+
+
+_LARGEST_COUNT: Final = 2**40
+"""More than any reply consumes: a count beyond it, or below zero, is not one."""
+
+
+def _plausible(usage: Usage) -> bool:
+    return all(
+        0 <= count < _LARGEST_COUNT
+        for count in (
+            usage.input_tokens,
+            usage.cache_write_5m_tokens,
+            usage.cache_write_1h_tokens,
+            usage.cache_read_tokens,
+            usage.output_tokens,
+            usage.web_search_requests,
+        )
+    )
+
+
+def error_body(kind: str, message: str, *, request_id: str, details: dict[str, Any] | None = None) -> bytes:
+    """Write an error of ours in the provider's shape."""
+    error: dict[str, Any] = {"type": kind, "message": message}
+    if details:
+        error["details"] = details
+    return msgspec.json.encode({"type": "error", "error": error, "request_id": request_id})

@@ -1,0 +1,211 @@
+"""Messages requests: the bytes of a body to a `Call`, and a `Call`'s changes back into the body.
+
+Only what routing needs is decoded. Every other field stays the bytes that the caller sent, so that fields that
+are not known yet survive a rewrite.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from tierwise.core.call import Call
+from tierwise.core.fitting import REMOVED, Change
+from tierwise.errors import MalformedRequest
+
+_LARGEST_CAP: Final = 2**31 - 1
+"""More than any model takes: a `max_tokens` beyond it is refused here, for the ledger counts in 64 bits."""
+
+SAMPLING: Final = ("temperature", "top_p", "top_k")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body:
+    """A request's body: as it came, and its top-level fields, undecoded."""
+
+    raw: bytes
+    fields: Mapping[str, Raw]
+
+
+class _Message(msgspec.Struct):
+    role: str
+    content: Raw = Raw(b"null")
+
+
+_decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_messages = msgspec.json.Decoder(list[_Message]).decode
+_decode_str = msgspec.json.Decoder(str).decode
+_decode_int = msgspec.json.Decoder(int).decode
+_decode_cap = msgspec.json.Decoder(Annotated[int, msgspec.Meta(ge=-_LARGEST_CAP, le=_LARGEST_CAP)]).decode
+_decode_any = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+
+_NOTHING: Final[dict[str, Any]] = {}
+
+
+def read_request(raw: bytes, headers: Mapping[str, str], *, counting: bool = False) -> tuple[Call, Body]:
+    """Read a Messages request.
+
+    Args:
+        raw: the body.
+        headers: request headers by lower-case name, credentials left out.
+        counting: whether it is a `count_tokens` request, which has no `max_tokens`.
+
+    Raises:
+        MalformedRequest: it is not a JSON object, or lacks `model`, `max_tokens` or `messages`, or one of them has
+            another type. Other fields may hold anything: what is not understood passes untouched.
+    """
+    try:
+        fields = _decode_fields(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedRequest(why=f"The body is not a JSON object: {error}") from error
+    messages = _required(fields, "messages", _decode_messages, "a list of messages, each with a role")
+    thinking = _object(fields, "thinking")
+    output = _object(fields, "output_config")
+    metadata = _object(fields, "metadata")
+    call = Call(
+        requested_model=_required(fields, "model", _decode_str, "a string"),
+        max_tokens=_LARGEST_CAP
+        if counting
+        else _required(fields, "max_tokens", _decode_cap, "a whole number"),
+        stream=fields.get("stream") == _TRUE,
+        body_bytes=len(raw),
+        api_version=headers.get("anthropic-version"),
+        betas=_betas(headers.get("anthropic-beta")),
+        headers=headers,
+        metadata_user_id=_str(metadata.get("user_id")),
+        thinking=_str(thinking.get("type")),
+        thinking_budget=_int(thinking.get("budget_tokens")),
+        effort=_str(output.get("effort")),
+        task_budget="task_budget" in output,
+        sampling={name: _decode_any(fields[name]) for name in SAMPLING if name in fields},
+        prefill=bool(messages) and messages[-1].role == "assistant",
+        turns=len(messages),
+        system_turns=any(message.role == "system" for message in messages),
+        tool_choice=_str(_object(fields, "tool_choice").get("type")),
+        tool_types=_tool_types(fields.get("tools")),
+        speed=_string(fields, "speed"),
+        inference_geo=_string(fields, "inference_geo"),
+        compaction=_compacts(fields),
+        fallbacks="fallbacks" in fields,
+        thread="thread" in fields,
+        opening=_fingerprint(messages[0]) if messages else None,
+    )
+    return call, Body(raw=raw, fields=fields)
+
+
+def rewrite(body: Body, changes: tuple[Change, ...]) -> bytes:
+    """Apply changes to a body. Without any, the bytes are those that came; fields not named keep theirs."""
+    if not changes:
+        return body.raw
+    fields: dict[str, Any] = dict(body.fields)
+    for change in changes:
+        match change.path:
+            case (name,):
+                _put(fields, name, change.after)
+            case (name, inner):
+                nested = (
+                    _object(body.fields, name) if isinstance(fields.get(name), Raw) else fields.get(name, {})
+                )
+                nested = dict(nested)
+                _put(nested, inner, change.after)
+                _put(fields, name, nested or REMOVED)
+            case path:
+                raise AssertionError(path)
+    return _encode(fields)
+
+
+def _put(fields: dict[str, Any], name: str, value: Any) -> None:
+    if value is REMOVED:
+        fields.pop(name, None)
+    else:
+        fields[name] = value
+
+
+_TRUE: Final = Raw(b"true")
+
+
+def _required(fields: Mapping[str, Raw], name: str, decode: Any, kind: str) -> Any:
+    raw = fields.get(name)
+    if raw is None:
+        raise MalformedRequest(why=f"{name}: Field required")
+    try:
+        return decode(raw)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise MalformedRequest(why=f"{name}: Input should be {kind}") from error
+
+
+def _object(fields: Mapping[str, Raw], name: str) -> Mapping[str, Raw]:
+    """The fields of an inner object, undecoded; none where the field is absent or is something else."""
+    raw = fields.get(name)
+    if raw is None:
+        return _NOTHING
+    try:
+        return _decode_fields(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return _NOTHING
+
+
+def _str(raw: Raw | None) -> str | None:
+    return _decoded(raw, _decode_str)
+
+
+def _int(raw: Raw | None) -> int | None:
+    return _decoded(raw, _decode_int)
+
+
+def _decoded(raw: Raw | None, decode: Any) -> Any:
+    if raw is None:
+        return None
+    try:
+        return decode(raw)
+    except msgspec.DecodeError:
+        return None
+
+
+def _string(fields: Mapping[str, Raw], name: str) -> str | None:
+    return _str(fields.get(name))
+
+
+def _betas(header: str | None) -> tuple[str, ...]:
+    return tuple(flag.strip() for flag in header.split(",") if flag.strip()) if header else ()
+
+
+class _Tool(msgspec.Struct):
+    type: str | None = None
+
+
+_decode_tools = msgspec.json.Decoder(list[_Tool]).decode
+
+
+def _tool_types(raw: Raw | None) -> tuple[str, ...]:
+    """Types of the provider's own tools; a caller's tool has none, or `custom`."""
+    tools: list[_Tool] = _decoded(raw, _decode_tools) or []
+    return tuple(dict.fromkeys(tool.type for tool in tools if tool.type and tool.type != "custom"))
+
+
+def _compacts(fields: Mapping[str, Raw]) -> bool:
+    management = fields.get("context_management")
+    return "compaction" in fields or (management is not None and b'"compact_' in bytes(management))
+
+
+_CACHE_MARK: Final = re.compile(rb',?\s*"cache_control"\s*:\s*(?:\{[^{}]*\}|null)')
+_FINGERPRINT_SPAN: Final = 4096
+
+
+def _fingerprint(first: _Message) -> str:
+    """Name a conversation by its first message: its length and both ends, cache marks left out.
+
+    Clients move the cache mark along as a conversation grows; all else of the first message stays.
+    """
+    content = bytes(first.content)
+    if b'"cache_control"' in content:
+        content = _CACHE_MARK.sub(b"", content)
+    digest = blake2b(content[:_FINGERPRINT_SPAN], digest_size=8)
+    digest.update(content[-_FINGERPRINT_SPAN:])
+    digest.update(b"%s %d" % (first.role.encode(), len(content)))
+    return digest.hexdigest()
