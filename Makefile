@@ -29,7 +29,9 @@ check: $(VENV)/.ready ## linters, types, import floors, generated files
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/basedpyright
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python tools/build_prices.py --check
+	@$(BIN)/python tools/build_reference.py --check
 
 bench-%: $(VENV)/.ready ## make bench-NAME: one benchmark of bench/
 	@$(BIN)/python bench/$*.py $(ARGS)

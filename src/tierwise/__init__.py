@@ -1,1 +1,46 @@
-"""Tierwise decides which model tier handles each call of a fleet of agents, and what it may cost."""
+"""Tierwise decides which model tier handles each call of a fleet of agents, and what it may cost.
+
+    import tierwise
+
+    router = tierwise.Router.from_file("tierwise.toml")
+    decision = router.route("extraction")
+
+Names are loaded when they are first used, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from tierwise.core.decision import Decision
+    from tierwise.engine.router import Router
+    from tierwise.errors import PolicyError, TierwiseError, UnknownTaskType
+
+    __version__: str
+
+__all__ = ["Decision", "PolicyError", "Router", "TierwiseError", "UnknownTaskType", "__version__"]
+
+_HOMES: Final = {
+    "Decision": "tierwise.core.decision",
+    "PolicyError": "tierwise.errors",
+    "Router": "tierwise.engine.router",
+    "TierwiseError": "tierwise.errors",
+    "UnknownTaskType": "tierwise.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version  # noqa: PLC0415 — takes longer than the rest together
+
+        value = version("tierwise")
+    elif name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -5,6 +5,8 @@
     ├── PriceDataError        the price data is not usable
     ├── PolicyError           the policy file is wrong; carries every problem found, each with its line
     ├── MalformedRequest      a body that cannot be read as a Messages request
+    ├── UnknownTaskType       a task type that the policy does not know and has no default for
+    ├── NoCap                 a cap that nothing gives: not the caller, the contract or the catalogue
     ├── LedgerError
     │   ├── LedgerUnavailable     the ledger cannot be written now: disk full, locked, gone
     │   └── LedgerTooNew          the file was written by a newer Tierwise
@@ -69,6 +71,12 @@ class PolicyProblem:
     fix: str | None = None
     """What to write instead, where it can be told."""
 
+    def describe(self, file: str, *, kind: str | None = None) -> str:
+        """Write it as compilers do: `file:line: kind: path: message`, and the fix below."""
+        where = file if self.line is None else f"{file}:{self.line}"
+        text = ": ".join(part for part in (where, kind, self.path, self.message) if part)
+        return text if self.fix is None else f"{text}\n    {self.fix}"
+
 
 @dataclass(kw_only=True, eq=False)
 class PolicyError(TierwiseError):
@@ -79,13 +87,7 @@ class PolicyError(TierwiseError):
 
     def describe(self) -> str:
         """Every problem on its own line, as compilers print them: file, line, message, fix."""
-        return "\n".join(_problem_line(self.file, problem) for problem in self.problems)
-
-
-def _problem_line(file: str, problem: PolicyProblem) -> str:
-    where = file if problem.line is None else f"{file}:{problem.line}"
-    text = f"{where}: {problem.path}: {problem.message}" if problem.path else f"{where}: {problem.message}"
-    return text if problem.fix is None else f"{text}\n    {problem.fix}"
+        return "\n".join(problem.describe(self.file) for problem in self.problems)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -97,6 +99,36 @@ class MalformedRequest(TierwiseError):
     def describe(self) -> str:
         """What could not be read."""
         return self.why
+
+
+@dataclass(kw_only=True, eq=False)
+class UnknownTaskType(TierwiseError):
+    """The policy has no such task type, and no default contract for it."""
+
+    task_type: str
+    nearest: str | None
+    """What was probably meant."""
+    known: tuple[str, ...]
+
+    def describe(self) -> str:
+        """The type, what was probably meant, and the types there are."""
+        meant = f"Did you mean {self.nearest!r}? " if self.nearest else ""
+        return f"The policy has no task type {self.task_type!r}. {meant}It knows: {', '.join(self.known)}."
+
+
+@dataclass(kw_only=True, eq=False)
+class NoCap(TierwiseError):
+    """A cap is needed and nothing gives one."""
+
+    task_type: str
+    model: str
+
+    def describe(self) -> str:
+        """Where a cap may come from."""
+        return (
+            f"{self.task_type} has no max_tokens and {self.model} is not in the catalogue: "
+            "give max_tokens in the call or in the policy"
+        )
 
 
 class LedgerError(TierwiseError):

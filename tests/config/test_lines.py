@@ -151,6 +151,7 @@ def test_a_key_that_is_not_there_has_the_line_of_the_table_around_it() -> None:
 
 def test_what_is_found_before_the_text_breaks_off_is_kept() -> None:
     assert lines_of("a = 1\nb =\nc = 2\n") == {"a": 1, "b": 2}
+    assert lines_of("a = 1\n[b c]\nd = 2\n") == {"a": 1, "b": 2}
 
 
 def test_a_nest_without_end_ends_the_search() -> None:

@@ -1,6 +1,6 @@
 import subprocess
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
@@ -26,7 +26,7 @@ tier = "fast"
 
 
 def read(text: str) -> Book:
-    return parse_book(text, file="tierwise.toml")
+    return parse_book(text, file="t.toml")
 
 
 def complaint(text: str) -> str:
@@ -37,7 +37,7 @@ def complaint(text: str) -> str:
 
 def doubts(text: str) -> str:
     book = read(text)
-    return str(PolicyError(file="tierwise.toml", problems=book.warnings))
+    return str(PolicyError(file="t.toml", problems=book.warnings))
 
 
 # --- What a good file becomes.
@@ -149,7 +149,7 @@ def test_prices_of_several_days_build_on_each_other_in_whatever_order_they_stand
 
     prices = read(BASE + later + first).prices
 
-    december = int(datetime(2026, 12, 2, tzinfo=timezone.utc).timestamp()) * 10**6
+    december = int(datetime(2026, 12, 2, tzinfo=UTC).timestamp()) * 10**6
     price = prices.price("new", at_us=december)
     assert price is not None
     assert (price.card.input, price.card.output) == (1, 3)
@@ -201,52 +201,52 @@ def test_a_file_is_read_as_its_text_is(tmp_path: Path) -> None:
         (
             "[tiers.a]\nmodel = 1\n[tiers.a]\n",
             snapshot("""\
-tierwise.toml:3: this table is there already
+t.toml:3: this table is there already
     keep one of the two\
 """),
         ),
         (
             'mode = "route"\n\nmode = "observe"\n',
             snapshot("""\
-tierwise.toml:3: this key is there already
+t.toml:3: this key is there already
     keep one of the two\
 """),
         ),
         (
             'mode = "route\n',
             snapshot("""\
-tierwise.toml:1: not TOML: Illegal character '\\n'
-    text needs quotes, and each key its own line\
+t.toml:1: a string has no end
+    close it with a quote\
 """),
         ),
         (
             "\nmode = route\n",
             snapshot("""\
-tierwise.toml:2: this is not a value
+t.toml:2: this is not a value
     put text in quotes; write true, false and numbers without\
 """),
         ),
         (
             "mode: route\n",
             snapshot("""\
-tierwise.toml:1: not TOML: Expected '=' after a key in a key/value pair
+t.toml:1: not TOML: Expected '=' after a key in a key/value pair
     text needs quotes, and each key its own line\
 """),
         ),
         (
             "[tiers.a b]\n",
             snapshot("""\
-tierwise.toml:1: not TOML: Expected ']' at the end of a table declaration
+t.toml:1: not TOML: Expected ']' at the end of a table declaration
     text needs quotes, and each key its own line\
 """),
         ),
         (
             "x = " + "9" * 5000,
-            snapshot("tierwise.toml: is not a policy: a number is too long, or lists are nested too deeply"),
+            snapshot("t.toml: is not a policy: a number is too long, or lists are nested too deeply"),
         ),
         (
             "x = " + "[" * 5000,
-            snapshot("tierwise.toml: is not a policy: a number is too long, or lists are nested too deeply"),
+            snapshot("t.toml: is not a policy: a number is too long, or lists are nested too deeply"),
         ),
     ],
 )
@@ -254,9 +254,13 @@ def test_what_is_not_toml_is_told_with_its_line(text: str, told: str) -> None:
     assert complaint(text) == told
 
 
+def test_a_table_of_tiers_without_any_has_no_tier() -> None:
+    assert complaint("[tiers]\n") == complaint("")
+
+
 def test_an_empty_file_has_no_tier() -> None:
     assert complaint("") == snapshot("""\
-tierwise.toml: the policy has no tier
+t.toml: the policy has no tier
     `tierwise init` writes a policy to start from\
 """)
 
@@ -265,15 +269,15 @@ def test_tables_that_are_none_say_how_they_are_written() -> None:
     text = "tiers = 3\ntask_types = []\nmatch = {}\nupstream = true\nprices = [4]\n"
 
     assert complaint(text) == snapshot("""\
-tierwise.toml:1: tiers: must be tables, not 3
+t.toml:1: tiers: must be tables, not 3
     write [tiers.NAME]
-tierwise.toml:2: task_types: must be tables, not a list
+t.toml:2: task_types: must be tables, not a list
     write [task_types.NAME]
-tierwise.toml:3: match: must be a list of tables, not a table
+t.toml:3: match: must be a list of tables, not a table
     write [[match]]
-tierwise.toml:4: upstream: must be a table, not true
+t.toml:4: upstream: must be a table, not true
     write [upstream]
-tierwise.toml:5: prices[0]: must be a table, not 4
+t.toml:5: prices[0]: must be a table, not 4
     write [[prices]]\
 """)
 
@@ -285,38 +289,38 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_file() -> None:
     text = 'mode = "rout"\n' + BASE + 'max_token = 5\n[task_types.x]\ntier = "fats"\n'
 
     assert complaint(text) == snapshot("""\
-tierwise.toml:1: mode: must be "route" or "observe", not "rout"
+t.toml:1: mode: must be "route" or "observe", not "rout"
     write "route"
-tierwise.toml:9: task_types.default.max_token: is not known
+t.toml:9: task_types.default.max_token: is not known
     did you mean max_tokens?
-tierwise.toml:11: task_types.x.tier: there is no tier "fats"
+t.toml:11: task_types.x.tier: there is no tier "fats"
     did you mean fast?\
 """)
 
 
 def test_an_unknown_key_is_told_the_nearest_one() -> None:
     assert complaint(BASE + "max_token = 5\n") == snapshot("""\
-tierwise.toml:8: task_types.default.max_token: is not known
+t.toml:8: task_types.default.max_token: is not known
     did you mean max_tokens?\
 """)
 
 
 def test_an_unknown_key_that_is_near_to_nothing_is_told_all_of_them() -> None:
     assert complaint(BASE + "zzz = 5\n") == snapshot("""\
-tierwise.toml:8: task_types.default.zzz: is not known
+t.toml:8: task_types.default.zzz: is not known
     the keys in [task_types.NAME] are tier, max_tokens, effort, thinking, mode, description\
 """)
     assert complaint("zzz = 5\n" + BASE) == snapshot("""\
-tierwise.toml:1: zzz: is not known
+t.toml:1: zzz: is not known
     the keys at the top are mode, strict, conversation_ttl, tiers, task_types, match, upstream, prices\
 """)
 
 
 def test_a_missing_key_is_told_on_the_line_of_its_table() -> None:
     assert complaint(BASE + "[task_types.x]\nmax_tokens = 5\n[tiers.y]\n") == snapshot("""\
-tierwise.toml:8: task_types.x: needs tier
+t.toml:8: task_types.x: needs tier
     add tier = "fast"
-tierwise.toml:10: tiers.y: needs model
+t.toml:10: tiers.y: needs model
     add model = "claude-opus-5-5"\
 """)
 
@@ -327,70 +331,58 @@ tierwise.toml:10: tiers.y: needs model
         (
             'max_tokens = "512"',
             snapshot("""\
-tierwise.toml:8: task_types.default.max_tokens: must be a whole number of tokens, not "512"
+t.toml:8: task_types.default.max_tokens: must be a whole number of tokens, not "512"
     take the quotes away\
 """),
         ),
         (
             "max_tokens = 0",
             snapshot(
-                "tierwise.toml:8: task_types.default.max_tokens: must be a whole number of tokens from 1 to 10,000,000, not 0"
+                "t.toml:8: task_types.default.max_tokens: must be a whole number from 1 to 10,000,000, not 0"
             ),
         ),
         (
             "max_tokens = true",
-            snapshot(
-                "tierwise.toml:8: task_types.default.max_tokens: must be a whole number of tokens, not true"
-            ),
-        ),
-        (
-            "max_tokens = 0x" + "f" * 6000,
-            snapshot(
-                "tierwise.toml:8: task_types.default.max_tokens: must be a whole number of tokens from 1 to 10,000,000, not a number beyond all measure"
-            ),
+            snapshot("t.toml:8: task_types.default.max_tokens: must be a whole number of tokens, not true"),
         ),
         (
             "max_tokens = 5.5",
-            snapshot(
-                "tierwise.toml:8: task_types.default.max_tokens: must be a whole number of tokens, not 5.5"
-            ),
+            snapshot("t.toml:8: task_types.default.max_tokens: must be a whole number of tokens, not 5.5"),
         ),
         (
             "max_tokens = 2026-01-01",
-            snapshot(
-                "tierwise.toml:8: task_types.default.max_tokens: must be a whole number of tokens, not a date"
-            ),
+            snapshot("t.toml:8: task_types.default.max_tokens: must be a whole number of tokens, not a date"),
         ),
         (
             'mode = "rout"',
             snapshot("""\
-tierwise.toml:8: task_types.default.mode: must be "route" or "observe", not "rout"
+t.toml:8: task_types.default.mode: must be "route" or "observe", not "rout"
     write "route"\
 """),
         ),
         (
             'mode = ""',
-            snapshot('tierwise.toml:8: task_types.default.mode: must be "route" or "observe", not ""'),
+            snapshot('t.toml:8: task_types.default.mode: must be "route" or "observe", not ""'),
         ),
         (
             'description = "  "',
-            snapshot('tierwise.toml:8: task_types.default.description: must be a string, not "  "'),
+            snapshot('t.toml:8: task_types.default.description: must be a string, not "  "'),
         ),
         (
             "description = [1]",
-            snapshot("tierwise.toml:8: task_types.default.description: must be a string, not a list"),
+            snapshot("t.toml:8: task_types.default.description: must be a string, not a list"),
         ),
         (
             'effort = "low"',
             snapshot("""\
-tierwise.toml:8: task_types.default.effort: must be "keep", not "low"
+t.toml:8: task_types.default.effort: must be "keep", not "low"
     effort belongs to a tier: set it there, or write "keep" to leave the caller's\
 """),
         ),
         (
             "thinking = {}",
             snapshot("""\
-tierwise.toml:8: task_types.default.thinking: must be "keep", not a table
+t.toml:8: task_types.default.thinking: must be "keep", not a table
     thinking belongs to a tier: set it there, or write "keep" to leave the caller's\
 """),
         ),
@@ -400,44 +392,46 @@ def test_a_value_of_the_wrong_kind_is_told_what_it_should_be(line: str, told: st
     assert complaint(BASE + line + "\n") == told
 
 
+def test_a_huge_number_is_not_repeated() -> None:
+    assert complaint(BASE + "max_tokens = 0x" + "f" * 6000).endswith(", not a huge number")
+
+
 @pytest.mark.parametrize(
     ("line", "told"),
     [
         (
             "conversation_ttl = 3600",
             snapshot("""\
-tierwise.toml:1: conversation_ttl: must be a duration such as "90s", "15m" or "1h", not 3600
+t.toml:1: conversation_ttl: must be a duration such as "90s", "15m" or "1h", not 3600
     write its unit: "3600s"\
 """),
         ),
         (
             'conversation_ttl = "1 hour"',
             snapshot(
-                'tierwise.toml:1: conversation_ttl: must be a duration such as "90s", "15m" or "1h", not "1 hour"'
+                't.toml:1: conversation_ttl: must be a duration such as "90s", "15m" or "1h", not "1 hour"'
             ),
         ),
         (
             'conversation_ttl = "0s"',
-            snapshot('tierwise.toml:1: conversation_ttl: must be between one second and a year, not "0s"'),
+            snapshot('t.toml:1: conversation_ttl: must be between one second and a year, not "0s"'),
         ),
         (
             'conversation_ttl = "367d"',
-            snapshot('tierwise.toml:1: conversation_ttl: must be between one second and a year, not "367d"'),
+            snapshot('t.toml:1: conversation_ttl: must be between one second and a year, not "367d"'),
         ),
         (
             "conversation_ttl = true",
-            snapshot(
-                'tierwise.toml:1: conversation_ttl: must be a duration such as "90s", "15m" or "1h", not true'
-            ),
+            snapshot('t.toml:1: conversation_ttl: must be a duration such as "90s", "15m" or "1h", not true'),
         ),
         (
             'strict = "True"',
             snapshot("""\
-tierwise.toml:1: strict: must be true or false, not "True"
+t.toml:1: strict: must be true or false, not "True"
     take the quotes away\
 """),
         ),
-        ('strict = "on"', snapshot('tierwise.toml:1: strict: must be true or false, not "on"')),
+        ('strict = "on"', snapshot('t.toml:1: strict: must be true or false, not "on"')),
     ],
 )
 def test_a_wrong_value_at_the_top_is_told_too(line: str, told: str) -> None:
@@ -456,18 +450,16 @@ def test_durations_have_units(text: str, seconds: int) -> None:
     ["quality.margin = 0.03", 'on_truncation = "escalate"', "shadow = true", 'max_cost_usd = "1"'],
 )
 def test_a_planned_key_of_a_task_type_is_refused_not_ignored(line: str) -> None:
-    assert complaint(BASE + line + "\n").startswith(
-        f"tierwise.toml:8: task_types.default.{line.split('.')[0].split(' ')[0]}: is planned and not in this version"
-    )
+    assert "is planned and not in this version" in complaint(BASE + line + "\n")
 
 
 def test_planned_tables_are_refused_not_ignored() -> None:
     text = BASE + '[[budgets]]\nscope = "run"\n[autopilot]\n'
 
     assert complaint(text) == snapshot("""\
-tierwise.toml:8: budgets: is planned and not in this version
+t.toml:8: budgets: is planned and not in this version
     remove the table
-tierwise.toml:10: autopilot: is planned and not in this version
+t.toml:10: autopilot: is planned and not in this version
     remove the table\
 """)
 
@@ -476,9 +468,9 @@ def test_a_key_that_belongs_elsewhere_is_told_where() -> None:
     text = BASE + 'model = "claude-haiku-5-5"\n[tiers.x]\nmodel = "claude-haiku-5-5"\nmax_tokens = 5\n'
 
     assert complaint(text) == snapshot("""\
-tierwise.toml:8: task_types.default.model: is not a key here
+t.toml:8: task_types.default.model: is not a key here
     a contract names a tier, and the tier names the model: write tier = "…"
-tierwise.toml:11: tiers.x.max_tokens: is not a key here
+t.toml:11: tiers.x.max_tokens: is not a key here
     a cap belongs to a task type: move it to [task_types.NAME]\
 """)
 
@@ -490,7 +482,7 @@ def test_a_name_has_small_letters_digits_and_dashes(name: str) -> None:
 
 def test_a_bad_name_is_told_a_good_one() -> None:
     assert complaint(BASE + '[task_types."Data Cleaning"]\ntier = "fast"\n') == snapshot("""\
-tierwise.toml:8: task_types."Data Cleaning": is not a name: names have small letters, digits and dashes only
+t.toml:8: task_types."Data Cleaning": is not a name: names have small letters, digits and dashes only
     call it data-cleaning\
 """)
 
@@ -506,18 +498,18 @@ def test_a_credential_is_an_error_and_is_not_repeated() -> None:
 
     assert secret not in told
     assert told == snapshot("""\
-tierwise.toml:1: here stands a credential, and the policy is for everybody to read
+t.toml:1: a credential stands here, and the policy is for everybody to read
     revoke it, and set ANTHROPIC_API_KEY in the environment to another
-tierwise.toml:2: mode: must be "route" or "observe", not "…"
-tierwise.toml:2: here stands a credential, and the policy is for everybody to read
+t.toml:2: mode: must be "route" or "observe", not "…"
+t.toml:2: a credential stands here, and the policy is for everybody to read
     revoke it, and set ANTHROPIC_API_KEY in the environment to another
-tierwise.toml:3: …: is not known
+t.toml:3: …: is not known
     the keys at the top are mode, strict, conversation_ttl, tiers, task_types, match, upstream, prices
-tierwise.toml:3: here stands a credential, and the policy is for everybody to read
+t.toml:3: a credential stands here, and the policy is for everybody to read
     revoke it, and set ANTHROPIC_API_KEY in the environment to another
-tierwise.toml:12: tiers.x.model: "…" is not a model that this version knows
+t.toml:12: tiers.x.model: "…" is not a model that this version knows
     if it is new, give it a price in [[prices]]
-tierwise.toml:12: here stands a credential, and the policy is for everybody to read
+t.toml:12: a credential stands here, and the policy is for everybody to read
     revoke it, and set ANTHROPIC_API_KEY in the environment to another\
 """)
 
@@ -530,7 +522,7 @@ def test_a_key_for_a_credential_is_told_where_credentials_go(key: str) -> None:
 
     assert "hunter2" not in told
     assert told == (
-        f"tierwise.toml:9: upstream.{key}: would hold a credential, and the policy is for everybody to read\n"
+        f"t.toml:9: upstream.{key}: would hold a credential, and the policy is for everybody to read\n"
         "    remove the line, and set ANTHROPIC_API_KEY in the environment"
     )
 
@@ -546,11 +538,11 @@ def test_a_duplicate_table_named_by_a_secret_is_not_repeated() -> None:
 
 def test_an_unknown_model_is_told_the_nearest_one() -> None:
     assert complaint(BASE.replace("opus-5-5", "opus-5-6")) == snapshot("""\
-tierwise.toml:2: tiers.frontier.model: "claude-opus-5-6" is not a model that this version knows
+t.toml:2: tiers.frontier.model: "claude-opus-5-6" is not a model that this version knows
     did you mean claude-opus-5-5? If not, give it a price in [[prices]]\
 """)
     assert complaint(BASE.replace("claude-opus-5-5", "gpt")) == snapshot("""\
-tierwise.toml:2: tiers.frontier.model: "gpt" is not a model that this version knows
+t.toml:2: tiers.frontier.model: "gpt" is not a model that this version knows
     if it is new, give it a price in [[prices]]\
 """)
 
@@ -562,21 +554,21 @@ def test_a_known_model_without_a_price_is_an_error() -> None:
     )
 
     with pytest.raises(PolicyError) as caught:
-        parse_book(BASE, file="tierwise.toml", prices=prices)
+        parse_book(BASE, file="t.toml", prices=prices)
 
     assert str(caught.value) == snapshot("""\
-tierwise.toml:4: tiers.fast.model: "claude-haiku-5-5" has no price
+t.toml:4: tiers.fast.model: "claude-haiku-5-5" has no price
     give it one in [[prices]]\
 """)
 
 
 def test_an_unknown_model_with_a_price_is_doubtful_and_allowed() -> None:
-    text = BASE.replace("claude-opus-5-5", "claude-new") + (
-        '[[prices]]\nmodel = "claude-new"\ninput_usd_per_mtok = "9"\noutput_usd_per_mtok = "45"\n'
+    text = BASE.replace("claude-opus-5-5", "new") + (
+        '[[prices]]\nmodel = "new"\ninput_usd_per_mtok = "9"\noutput_usd_per_mtok = "45"\n'
     )
 
     assert doubts(text) == snapshot(
-        'tierwise.toml:2: tiers.frontier.model: "claude-new" has a price and is not in the catalogue: what it takes is not known, so bodies go to it as they are'
+        't.toml:2: tiers.frontier.model: "new" has a price and is not in the catalogue: bodies go to it as they are'
     )
 
 
@@ -586,28 +578,28 @@ def test_an_unknown_model_with_a_price_is_doubtful_and_allowed() -> None:
         (
             'model = "claude-opus-4-6"\neffort = "xhigh"',
             snapshot("""\
-tierwise.toml:10: tiers.x.effort: claude-opus-4-6 does not take xhigh, only low, medium, high, max
+t.toml:10: tiers.x.effort: claude-opus-4-6 does not take xhigh, only low, medium, high, max
     write "high"\
 """),
         ),
         (
             'model = "claude-haiku-4-5"\neffort = "low"',
             snapshot("""\
-tierwise.toml:10: tiers.x.effort: claude-haiku-4-5 takes no effort
+t.toml:10: tiers.x.effort: claude-haiku-4-5 takes no effort
     remove the line\
 """),
         ),
         (
             'model = "claude-opus-5-5"\nthinking = "off"',
             snapshot("""\
-tierwise.toml:10: tiers.x.thinking: claude-opus-5-5 always thinks: it cannot be turned off
+t.toml:10: tiers.x.thinking: claude-opus-5-5 always thinks: it cannot be turned off
     remove the line, and lower effort to have it think less\
 """),
         ),
         (
             'model = "claude-haiku-4-5"\nthinking_floor = 64001',
             snapshot(
-                "tierwise.toml:10: tiers.x.thinking_floor: 64001 is more than claude-haiku-4-5 can write: 64000 tokens"
+                "t.toml:10: tiers.x.thinking_floor: 64001 is more than claude-haiku-4-5 can write: 64000 tokens"
             ),
         ),
     ],
@@ -627,7 +619,7 @@ tier = "frontier"
 """
 
     assert doubts(text) == snapshot("""\
-tierwise.toml:1: tiers.fast: is the first tier and so the frontier, and frontier costs more
+t.toml:1: tiers.fast: is the first tier and so the frontier, and the tier frontier costs more
     put the strongest tier first: the order of the file is the order of strength\
 """)
 
@@ -637,24 +629,24 @@ tierwise.toml:1: tiers.fast: is the first tier and so the frontier, and frontier
 
 def test_a_missing_tier_is_told_the_nearest_one() -> None:
     assert complaint(BASE + '[task_types.x]\ntier = "fats"\n') == snapshot("""\
-tierwise.toml:9: task_types.x.tier: there is no tier "fats"
+t.toml:9: task_types.x.tier: there is no tier "fats"
     did you mean fast?\
 """)
     assert complaint(BASE + '[task_types.x]\ntier = "zzz"\n') == snapshot("""\
-tierwise.toml:9: task_types.x.tier: there is no tier "zzz"
+t.toml:9: task_types.x.tier: there is no tier "zzz"
     the tiers are frontier, fast\
 """)
     assert complaint('[task_types.x]\ntier = "fast"\n') == snapshot("""\
-tierwise.toml: the policy has no tier
+t.toml: the policy has no tier
     `tierwise init` writes a policy to start from
-tierwise.toml:2: task_types.x.tier: there is no tier "fast"
+t.toml:2: task_types.x.tier: there is no tier "fast"
     there are no tiers yet\
 """)
 
 
 def test_a_cap_above_what_the_model_can_write_is_an_error() -> None:
     assert complaint(BASE + "max_tokens = 128001\n") == snapshot("""\
-tierwise.toml:8: task_types.default.max_tokens: 128001 is more than claude-haiku-5-5 can write
+t.toml:8: task_types.default.max_tokens: 128001 is more than claude-haiku-5-5 can write
     write at most 128000\
 """)
 
@@ -666,7 +658,7 @@ tierwise.toml:8: task_types.default.max_tokens: 128001 is more than claude-haiku
             'model = "claude-opus-5-5"',
             "",
             snapshot("""\
-tierwise.toml:13: task_types.x.max_tokens: 500 leaves no room to think: claude-opus-5-5 on the tier x needs 2048 or more
+t.toml:13: task_types.x.max_tokens: 500 leaves no room to think: claude-opus-5-5 on x needs 2048 or more
     raise it to 2048, or use tier = "fast": claude-opus-5-5 always thinks\
 """),
         ),
@@ -674,7 +666,7 @@ tierwise.toml:13: task_types.x.max_tokens: 500 leaves no room to think: claude-o
             'model = "claude-opus-5"',
             "",
             snapshot("""\
-tierwise.toml:13: task_types.x.max_tokens: 500 leaves no room to think: claude-opus-5 on the tier x needs 4096 or more
+t.toml:13: task_types.x.max_tokens: 500 leaves no room to think: claude-opus-5 on x needs 4096 or more
     raise it to 4096, or set thinking = "off" in [tiers.x]\
 """),
         ),
@@ -682,7 +674,7 @@ tierwise.toml:13: task_types.x.max_tokens: 500 leaves no room to think: claude-o
             'model = "claude-haiku-5-5"\nthinking = "off"',
             'thinking = "keep"',
             snapshot("""\
-tierwise.toml:14: task_types.x.max_tokens: 500 leaves no room to think: claude-haiku-5-5 on the tier x needs 2048 or more
+t.toml:14: task_types.x.max_tokens: 500 leaves no room to think: claude-haiku-5-5 on x needs 2048 or more
     raise it to 2048, or remove thinking = "keep": the tier has it off\
 """),
         ),
@@ -690,7 +682,7 @@ tierwise.toml:14: task_types.x.max_tokens: 500 leaves no room to think: claude-h
             'model = "claude-haiku-5-5"\nthinking_floor = 700',
             "",
             snapshot("""\
-tierwise.toml:14: task_types.x.max_tokens: 500 leaves no room to think: claude-haiku-5-5 on the tier x needs 700 or more
+t.toml:14: task_types.x.max_tokens: 500 leaves no room to think: claude-haiku-5-5 on x needs 700 or more
     raise it to 700, or lower thinking_floor in [tiers.x]\
 """),
         ),
@@ -706,7 +698,7 @@ def test_a_cap_without_room_to_think_may_have_one_way_out() -> None:
     text = '[tiers.x]\nmodel = "claude-opus-5-5"\n[task_types.default]\ntier = "x"\nmax_tokens = 500\n'
 
     assert complaint(text) == snapshot("""\
-tierwise.toml:5: task_types.default.max_tokens: 500 leaves no room to think: claude-opus-5-5 on the tier x needs 2048 or more
+t.toml:5: task_types.default.max_tokens: 500 leaves no room to think: claude-opus-5-5 on x needs 2048 or more
     raise it to 2048\
 """)
 
@@ -715,9 +707,15 @@ def test_a_small_cap_is_good_where_nothing_thinks() -> None:
     assert read(BASE + "max_tokens = 1\n").policy.contracts["default"].max_tokens == 1
 
 
+def test_a_type_on_a_tier_that_does_not_fit_is_told_nothing_more() -> None:
+    text = BASE + '[tiers.x]\nmodel = 3\n[task_types.y]\ntier = "x"\n'
+
+    assert complaint(text) == snapshot("t.toml:9: tiers.x.model: must be a model's id, not 3")
+
+
 def test_a_frontier_type_without_a_cap_is_doubtful() -> None:
     assert doubts(BASE + '[task_types.x]\ntier = "frontier"\n') == snapshot(
-        "tierwise.toml:8: task_types.x: is on the frontier tier and has no max_tokens: its replies are as long as callers allow"
+        "t.toml:8: task_types.x: is on the frontier and has no max_tokens: its replies are as long as callers allow"
     )
 
 
@@ -725,7 +723,7 @@ def test_a_policy_without_a_default_contract_is_doubtful_unless_it_is_strict() -
     text = BASE.replace("task_types.default", "task_types.x")
 
     assert doubts(text) == snapshot("""\
-tierwise.toml:6: task_types: has no default contract: a call that names an unknown type as its model is refused, and one that does so by a header passes as it is
+t.toml:6: task_types: has no default contract: an unknown type is refused as a model, and ignored in a header
     add [task_types.default], or strict = true to say that this is meant\
 """)
     assert doubts("strict = true\n" + text) == ""
@@ -733,7 +731,7 @@ tierwise.toml:6: task_types: has no default contract: a call that names an unkno
 
 def test_a_default_contract_under_strict_is_doubtful() -> None:
     assert doubts("strict = true\n" + BASE) == snapshot(
-        "tierwise.toml:7: task_types.default: is never used: strict = true refuses types that are not here"
+        "t.toml:7: task_types.default: is never used: strict = true refuses types that are not here"
     )
 
 
@@ -742,41 +740,52 @@ def test_a_default_contract_under_strict_is_doubtful() -> None:
 
 def test_a_rule_for_a_missing_type_is_told_the_nearest_one() -> None:
     assert complaint(BASE + '[[match]]\ntask_type = "defualt"\nmodel = "x"\n') == snapshot("""\
-tierwise.toml:9: match[0].task_type: there is no task type "defualt"
+t.toml:9: match[0].task_type: there is no task type "defualt"
     did you mean default?\
 """)
 
 
 def test_a_rule_needs_a_condition() -> None:
     assert complaint(BASE + '[[match]]\ntask_type = "default"\n') == snapshot(
-        "tierwise.toml:8: match[0]: needs at least one of model, user_id, headers"
+        "t.toml:8: match[0]: needs at least one of model, user_id, headers"
     )
 
 
 @pytest.mark.parametrize(
     ("headers", "told"),
     [
-        ("headers.x = 3", snapshot("tierwise.toml:10: match[0].headers.x: must be a pattern, not 3")),
+        ("headers.x = 3", snapshot("t.toml:10: match[0].headers.x: must be a pattern, not 3")),
         (
             'headers.x = "[ab]"',
             snapshot("""\
-tierwise.toml:10: match[0].headers.x: cannot match "[": a pattern has only * and ?, and "[ab]" has brackets
+t.toml:10: match[0].headers.x: cannot match "[": a pattern has only * and ?, and "[ab]" has brackets
     write "?ab?"\
 """),
         ),
-        ('headers.x = ""', snapshot('tierwise.toml:10: match[0].headers.x: must be a pattern, not ""')),
-        ('headers = "x"', snapshot('tierwise.toml:10: match[0].headers: must be a table, not "x"')),
+        ('headers.x = ""', snapshot('t.toml:10: match[0].headers.x: must be a pattern, not ""')),
+        ('headers = "x"', snapshot('t.toml:10: match[0].headers: must be a table, not "x"')),
         (
             'headers.Authorization = "Bearer *"',
             snapshot("""\
-tierwise.toml:10: match[0].headers.Authorization: cannot be matched: credentials are never looked at
+t.toml:10: match[0].headers.Authorization: cannot be matched: credentials are never looked at
     remove the line\
 """),
         ),
         (
+            "headers = {}",
+            snapshot("""\
+t.toml:10: match[0].headers: is empty
+    name a header, or remove it\
+"""),
+        ),
+        (
+            'headers."x team" = "1"',
+            snapshot('t.toml:10: match[0].headers."x team": is not the name of a header'),
+        ),
+        (
             'headers = { x = "1", X = "2" }',
             snapshot("""\
-tierwise.toml:10: match[0].headers.X: is there twice: capitals make no difference
+t.toml:10: match[0].headers.X: is there twice: capitals make no difference
     keep one of the two\
 """),
         ),
@@ -786,9 +795,17 @@ def test_a_condition_that_cannot_hold_is_an_error(headers: str, told: str) -> No
     assert complaint(BASE + f'[[match]]\ntask_type = "default"\n{headers}\n') == told
 
 
+def test_a_rule_that_does_not_fit_hides_no_other_rule() -> None:
+    broken = '[[match]]\ntask_type = "default"\nmodel = 3\n[[match]]\nmodel = "*"\n'
+
+    assert "no call reaches" not in complaint(
+        BASE + broken + '[[match]]\ntask_type = "default"\nmodel = "x"\n'
+    )
+
+
 def test_a_rule_for_a_virtual_model_is_never_reached() -> None:
     assert complaint(BASE + '[[match]]\ntask_type = "default"\nmodel = "task/*"\n') == snapshot("""\
-tierwise.toml:10: match[0].model: no call reaches this rule: a model of this name has declared its type already
+t.toml:10: match[0].model: no call reaches this rule: a model of this name has declared its type already
     remove the rule\
 """)
 
@@ -808,7 +825,7 @@ def test_a_rule_behind_a_wider_one_is_never_reached(earlier: str, later: str) ->
     text = BASE + "".join(f'[[match]]\ntask_type = "default"\n{rule}\n' for rule in (earlier, later))
 
     assert complaint(text) == (
-        "tierwise.toml:11: match[1]: no call reaches this rule: match[0] matches all that it matches\n"
+        "t.toml:11: match[1]: no call reaches this rule: match[0] matches all that it matches\n"
         "    put the narrower rule first, or remove it"
     )
 
@@ -838,80 +855,71 @@ def test_a_rule_behind_a_narrower_one_is_reached(earlier: str, later: str) -> No
         (
             'base_url = "https://user:pw@example.com"',
             snapshot("""\
-tierwise.toml:9: upstream.base_url: must not hold credentials
+t.toml:9: upstream.base_url: must not hold credentials
     set ANTHROPIC_API_KEY in the environment\
 """),
         ),
         (
             'base_url = "example.com"',
             snapshot("""\
-tierwise.toml:9: upstream.base_url: must be an http or https address, not "example.com"
-    begin it with http:// or https://, and a host\
+t.toml:9: upstream.base_url: must be an http or https address, not "example.com"
+    begin it with http:// or https://\
 """),
         ),
         (
             'base_url = "ftp://example.com"',
-            snapshot("""\
-tierwise.toml:9: upstream.base_url: must be an http or https address, not "ftp://example.com"
-    begin it with http:// or https://, and a host\
-"""),
+            snapshot(
+                't.toml:9: upstream.base_url: must be an http or https address, not "ftp://example.com"'
+            ),
         ),
         (
             'base_url = "https://"',
-            snapshot("""\
-tierwise.toml:9: upstream.base_url: must be an http or https address, not "https://"
-    begin it with http:// or https://, and a host\
-"""),
+            snapshot('t.toml:9: upstream.base_url: must be an http or https address, not "https://"'),
         ),
         (
             'base_url = "https://[::1"',
-            snapshot("""\
-tierwise.toml:9: upstream.base_url: must be an http or https address, not "https://[::1"
-    begin it with http:// or https://, and a host\
-"""),
+            snapshot('t.toml:9: upstream.base_url: must be an http or https address, not "https://[::1"'),
         ),
         (
             'base_url = "https://example.com:99999"',
-            snapshot("""\
-tierwise.toml:9: upstream.base_url: must be an http or https address, not "https://example.com:99999"
-    begin it with http:// or https://, and a host\
-"""),
+            snapshot(
+                't.toml:9: upstream.base_url: must be an http or https address, not "https://example.com:99999"'
+            ),
         ),
         (
             'base_url = "https://exam ple.com"',
-            snapshot("""\
-tierwise.toml:9: upstream.base_url: must be an http or https address, not "https://exam ple.com"
-    begin it with http:// or https://, and a host\
-"""),
+            snapshot(
+                't.toml:9: upstream.base_url: must be an http or https address, not "https://exam ple.com"'
+            ),
         ),
         (
             'base_url = "https://example.com/?x=1"',
             snapshot(
-                "tierwise.toml:9: upstream.base_url: must end with its path: what follows ? or # would be lost"
+                "t.toml:9: upstream.base_url: must end with its path: what follows ? or # would be lost"
             ),
         ),
         (
             "base_url = 1",
-            snapshot("tierwise.toml:9: upstream.base_url: must be an http or https address, not 1"),
+            snapshot("t.toml:9: upstream.base_url: must be an http or https address, not 1"),
         ),
         (
             'proxy = "http://user:pw@proxy:3128"',
             snapshot("""\
-tierwise.toml:9: upstream.proxy: must not hold credentials
+t.toml:9: upstream.proxy: must not hold credentials
     set HTTPS_PROXY in the environment\
 """),
         ),
         (
             'kind = "bedrock"',
             snapshot("""\
-tierwise.toml:9: upstream.kind: is not a key here
+t.toml:9: upstream.kind: is not a key here
     Bedrock and Vertex are not supported yet: remove the line to call the Messages API\
 """),
         ),
         (
             'read_timeout = "10"',
             snapshot(
-                'tierwise.toml:9: upstream.read_timeout: must be a duration such as "90s", "15m" or "1h", not "10"'
+                't.toml:9: upstream.read_timeout: must be a duration such as "90s", "15m" or "1h", not "10"'
             ),
         ),
     ],
@@ -926,69 +934,69 @@ def test_an_upstream_that_cannot_be_reached_is_an_error(line: str, told: str) ->
         (
             'input_usd_per_mtok = "1"',
             snapshot("""\
-tierwise.toml:8: prices[0]: needs model
+t.toml:8: prices[0]: needs model
     add model = "claude-haiku-5-5"\
 """),
         ),
         (
             'model = "claude-opus-5-5"\ninput_usd_per_mtok = 0.1',
             snapshot("""\
-tierwise.toml:10: prices[0].input_usd_per_mtok: must be an exact amount of dollars such as "4.00", not 0.1
+t.toml:10: prices[0].input_usd_per_mtok: must be an amount in quotes such as "4.00", not 0.1
     put it in quotes: "0.1"\
 """),
         ),
         (
             'model = "claude-opus-5-5"\ninput_usd_per_mtok = "-1"',
             snapshot(
-                'tierwise.toml:10: prices[0].input_usd_per_mtok: must be an exact amount of dollars such as "4.00", not "-1"'
+                't.toml:10: prices[0].input_usd_per_mtok: must be an amount in quotes such as "4.00", not "-1"'
             ),
         ),
         (
             'model = "claude-opus-5-5"\ninput_usd_per_mtok = 1e300',
             snapshot(
-                'tierwise.toml:10: prices[0].input_usd_per_mtok: must be an exact amount of dollars such as "4.00", not a number beyond all measure'
+                't.toml:10: prices[0].input_usd_per_mtok: must be an amount in quotes such as "4.00", not 1e+300'
             ),
         ),
         (
             'model = "claude-opus-5-5"\nfrom = "2026-12-01"',
             snapshot("""\
-tierwise.toml:10: prices[0].from: must be a date such as 2026-12-01, not "2026-12-01"
+t.toml:10: prices[0].from: must be a date such as 2026-12-01, not "2026-12-01"
     take the quotes away\
 """),
         ),
         (
             'model = "claude-opus-5-5"\nfrom = 2026-12-01T00:00:00Z',
-            snapshot("tierwise.toml:10: prices[0].from: must be a date such as 2026-12-01, not a date"),
+            snapshot("t.toml:10: prices[0].from: must be a date such as 2026-12-01, not a date with a time"),
         ),
         (
             'model = "new"\ninput_usd_per_mtok = "1"',
             snapshot(
-                "tierwise.toml:8: prices[0]: a model without known prices needs `input_usd_per_mtok` and `output_usd_per_mtok`"
+                "t.toml:8: prices[0]: a model without known prices needs `input_usd_per_mtok` and `output_usd_per_mtok`"
             ),
         ),
         (
             'model = "claude-opus-5-5"\nfast.input_usd_per_mtok = "x"',
             snapshot(
-                'tierwise.toml:10: prices[0].fast.input_usd_per_mtok: must be an exact amount of dollars such as "4.00", not "x"'
+                't.toml:10: prices[0].fast.input_usd_per_mtok: must be an amount in quotes such as "4.00", not "x"'
             ),
         ),
         (
             'model = "claude-opus-5-5"\nfast = 1',
             snapshot("""\
-tierwise.toml:10: prices[0].fast: must be a table, not 1
+t.toml:10: prices[0].fast: must be a table, not 1
     write [prices.fast]\
 """),
         ),
         (
             'model = "claude-opus-5-5"\nlong_prompt.input_usd = "1"',
             snapshot("""\
-tierwise.toml:10: prices[0].long_prompt.input_usd: is not known
+t.toml:10: prices[0].long_prompt.input_usd: is not known
     did you mean input_usd_per_mtok?\
 """),
         ),
         (
             'model = "claude-opus-5-5"\nlong_prompt.input_usd_per_mtok = "1"',
-            snapshot("tierwise.toml:8: prices[0]: `above_prompt_tokens` must be a whole number above zero"),
+            snapshot("t.toml:8: prices[0]: `above_prompt_tokens` must be a whole number above zero"),
         ),
     ],
 )
@@ -1000,7 +1008,7 @@ def test_two_prices_for_one_day_are_an_error() -> None:
     table = '[[prices]]\nmodel = "claude-opus-5-5"\ninput_usd_per_mtok = "1"\n'
 
     assert complaint(BASE + table + table) == snapshot("""\
-tierwise.toml:11: prices[1]: has the model and the day of another table
+t.toml:11: prices[1]: has the model and the day of another table
     keep one of the two\
 """)
 

@@ -1,6 +1,6 @@
 import runpy
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from hashlib import sha256
 from importlib import resources
@@ -8,6 +8,16 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from genai_prices.types import (
+    ClauseEquals,
+    ConditionalPrice,
+    ModelInfo,
+    ModelPrice,
+    PriceVariant,
+    Tier,
+    TieredPrices,
+    TimeOfDateConstraint,
+)
 
 from tierwise.config.prices import Table, price_overrides, prices_from_toml, shipped_prices
 from tierwise.core.pricing import Card, LongPrompt, Price, PriceBook
@@ -84,6 +94,53 @@ def test_the_tool_refuses_to_overrule_genai_prices_without_a_reason(tool: dict[s
         list(disagreements(own, known, {}))
 
 
+FLAT = {
+    "input_mtok": Decimal(4),
+    "output_mtok": Decimal(20),
+    "cache_read_mtok": Decimal("0.4"),
+    "cache_write_mtok": Decimal(5),
+    "cache_write_1h_mtok": Decimal(8),
+}
+STEPS = {
+    bucket: TieredPrices(base=usd, tiers=[Tier(start=start, price=2 * usd)])
+    for start, (bucket, usd) in enumerate(FLAT.items(), start=1)
+}
+AT_NIGHT = TimeOfDateConstraint(start_time=time(0), end_time=time(6))
+
+
+@pytest.mark.parametrize(
+    ("prices", "variants", "why"),
+    [
+        (ModelPrice(**FLAT, output_audio_mtok=Decimal(1)), [], "genai-prices has output_audio_mtok"),
+        (ModelPrice(**STEPS), [], "genai-prices has several steps of prompt length"),
+        (
+            [ConditionalPrice(AT_NIGHT, prices=ModelPrice(**FLAT))],
+            [],
+            "genai-prices has prices by TimeOfDate",
+        ),
+        (
+            ModelPrice(**FLAT),
+            [PriceVariant(when={"inference_geo": "us"}, prices=ModelPrice())],
+            "genai-prices has a price for {'inference_geo': 'us'}",
+        ),
+        (
+            ModelPrice(**FLAT),
+            [PriceVariant(when={"processing": "batch"}, prices=ModelPrice(**FLAT))],
+            "a batch price that is not half",
+        ),
+    ],
+)
+def test_the_tool_stops_at_data_that_the_file_cannot_hold(
+    tool: dict[str, Any], prices: ModelPrice | list[ConditionalPrice], variants: list[PriceVariant], why: str
+) -> None:
+    model = ModelInfo(id="m", match=ClauseEquals(equals="m"), prices=prices, price_variants=variants)
+
+    with pytest.raises(tool["BuildError"]) as stopped:
+        list(tool["_prices"](model))
+
+    assert why in str(stopped.value)
+
+
 def test_every_shipped_price_says_where_it_comes_from() -> None:
     assert all(price.source for price in shipped_prices().prices)
 
@@ -128,7 +185,7 @@ ROW = "test: [[price]] 1 (m)"
         ("[[price]]", "[price]", "test", "`price` is an array of tables: write [[price]]"),
         (
             "date = 2026-11-23\n[[price]]",
-            "date = 2026-11-23\nprice = [1]\n[x]",
+            "date = 2026-11-23\nprice = [1]\n[[modifier]]",
             "test: [[price]] 1",
             "is not a table",
         ),
@@ -138,6 +195,13 @@ ROW = "test: [[price]] 1 (m)"
         ('"3"', "true", ROW, "`input_usd_per_mtok` is True: write an exact number"),
         ('"3"', '"3,00"', ROW, "`input_usd_per_mtok` is '3,00', which is not a number"),
         ('"3"', '"-3"', ROW, "`input_usd_per_mtok` is '-3', which is not a price"),
+        ('"3"', '"3000000"', ROW, "`input_usd_per_mtok` is '3000000', which is not a price"),
+        (
+            '"3"',
+            '"3.0000000001"',
+            ROW,
+            "`input_usd_per_mtok` is '3.0000000001', which has more than 9 decimals",
+        ),
         ('"3"', '"inf"', ROW, "`input_usd_per_mtok` is 'inf', which is not a price"),
         ('input_usd_per_mtok = "3"\n', "", ROW, "a card has no `input_usd_per_mtok`"),
         ('source = "a page"\n[[mod', "[[mod", ROW, "`source` must be there, as a string"),

@@ -1,1 +1,140 @@
-"""The command line."""
+"""The command line: which commands there are, each loaded when it is called."""
+
+import io
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Annotated, Any, Final
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from tierwise.errors import TierwiseError
+
+
+def main() -> None:
+    """Run `tierwise` and exit with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    app(prog_name="tierwise")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    """Where a command is, and what `tierwise --help` says of it."""
+
+    module: str
+    function: str
+    summary: str
+    """The first sentence of the function's docstring: to list it, the module need not be loaded."""
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Of its parser."""
+
+
+COMMANDS: Final[Mapping[str, _Entry]] = {
+    "init": _Entry(module="policy", function="init", summary="Write a policy to start from."),
+    "check": _Entry(
+        module="policy", function="check", summary="Say what is wrong with a policy, or what it means."
+    ),
+    "schema": _Entry(
+        module="policy", function="schema", summary="Print the JSON Schema of the policy file, for editors."
+    ),
+    "serve": _Entry(
+        module="serve", function="serve", summary="Serve the gateway until SIGTERM or Ctrl-C."
+    ),
+    "run": _Entry(
+        module="run",
+        function="run",
+        summary="Run one command with a gateway of its own, and report what it spent.",
+        settings={"allow_interspersed_args": False},
+    ),
+    "explain": _Entry(
+        module="explain", function="explain", summary="Explain what a request would be sent as, or what a call was."
+    ),
+    "prices": _Entry(module="prices", function="prices", summary="List what the models cost."),
+    "sandbox": _Entry(
+        module="sandbox", function="sandbox", summary="Serve a provider on loopback, for tries without a key."
+    ),
+}
+"""In the order of `tierwise --help`."""
+
+_MODE: Final[Mapping[str, Any]] = {
+    "add_completion": False,
+    "rich_markup_mode": None,
+    "pretty_exceptions_enable": False,
+}
+
+
+class _Unloaded(TyperCommand):
+    """A command that is only listed: its module is not imported yet."""
+
+    def __init__(self, name: str, entry: _Entry) -> None:
+        super().__init__(name, help=entry.summary, rich_markup_mode=None)
+        self._entry = entry
+
+    def load(self) -> Any:
+        """Import the command's module and return the command."""
+        function = getattr(import_module(f"tierwise.cli.{self._entry.module}"), self._entry.function)
+        alone = typer.Typer(**_MODE)
+        alone.command(self.name, context_settings=dict(self._entry.settings))(function)
+        return typer.main.get_command(alone)
+
+
+class _Commands(TyperGroup):
+    """The group of all commands: loads the one that is called, and turns errors into messages and exit codes."""
+
+    def __init__(self, **attributes: Any) -> None:
+        attributes["commands"] = {name: _Unloaded(name, entry) for name, entry in COMMANDS.items()}
+        super().__init__(**attributes)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Find the command that is called, and load it."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command.load() if isinstance(command, _Unloaded) else command, rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; an error of Tierwise or of the system becomes a message, never a traceback."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # the reader of stdout has seen enough: the command ends quietly
+        except (TierwiseError, OSError) as error:
+            from tierwise.cli.console import complain  # noqa: PLC0415 — only where it is used
+
+            raise typer.Exit(complain(error)) from error
+
+
+_EPILOG: Final = """\
+Exit codes: 0 it went well; 1 what was asked about is wrong (the policy, the request); 2 the command was called
+wrongly; 3 something around it is missing or in the way (a port, a file, the ledger).
+
+The provider's key is read from ANTHROPIC_API_KEY and from nowhere else. TIERWISE_POLICY and TIERWISE_LEDGER stand
+for --policy and --ledger.
+"""
+
+app: Final = typer.Typer(
+    cls=_Commands, no_args_is_help=True, epilog=_EPILOG, **{**_MODE, "add_completion": True}
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from tierwise import __version__  # noqa: PLC0415 — reads the package's metadata
+
+        typer.echo(f"tierwise {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def tierwise(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Decide which model tier handles each call of a fleet of agents; cap, price and record every call.
+
+    To begin: `tierwise init` writes a policy, `tierwise serve` serves the gateway, and
+    `export ANTHROPIC_BASE_URL=http://127.0.0.1:4000` sends your agents' calls through it.
+    """

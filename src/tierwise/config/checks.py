@@ -51,8 +51,7 @@ def _check_tier(tier: Tier, prices: PriceBook, notes: Notes) -> None:
     elif model is None:
         notes.warn(
             ("tiers", tier.name, "model"),
-            f"{shown(tier.model)} has a price and is not in the catalogue: what it takes is not known, "
-            "so bodies go to it as they are",
+            f"{shown(tier.model)} has a price and is not in the catalogue: bodies go to it as they are",
         )
 
 
@@ -108,9 +107,7 @@ def _check_contract(contract: Contract, draft: Draft, notes: Notes) -> None:
     if contract.max_tokens is not None:
         _check_cap(contract, contract.max_tokens, tier, draft, notes)
     elif contract.tier == next(iter(draft.tiers)):
-        notes.warn(
-            path, "is on the frontier tier and has no max_tokens: its replies are as long as callers allow"
-        )
+        notes.warn(path, "is on the frontier and has no max_tokens: its replies are as long as callers allow")
 
 
 def _check_cap(contract: Contract, cap: int, tier: Tier, draft: Draft, notes: Notes) -> None:
@@ -123,7 +120,7 @@ def _check_cap(contract: Contract, cap: int, tier: Tier, draft: Draft, notes: No
     if cap < floor:
         notes.error(
             path,
-            f"{cap} leaves no room to think: {tier.model} on the tier {tier.name} needs {floor} or more",
+            f"{cap} leaves no room to think: {tier.model} on {tier.name} needs {floor} or more",
             f"raise it to {floor}{_other_way_out(contract, cap, tier, draft)}",
         )
 
@@ -188,7 +185,7 @@ def _check_order(tiers: list[Tier], prices: PriceBook, notes: Notes) -> None:
     if dearer and _output_price(first, prices):
         notes.warn(
             ("tiers", first.name),
-            f"is the first tier and so the frontier, and {dearer[0]} costs more",
+            f"is the first tier and so the frontier, and the tier {dearer[0]} costs more",
             "put the strongest tier first: the order of the file is the order of strength",
         )
 
@@ -206,8 +203,7 @@ def _check_default(draft: Draft, notes: Notes) -> None:
     if not has_default and not draft.strict:
         notes.warn(
             ("task_types",),
-            "has no default contract: a call that names an unknown type as its model is refused, "
-            "and one that does so by a header passes as it is",
+            "has no default contract: an unknown type is refused as a model, and ignored in a header",
             "add [task_types.default], or strict = true to say that this is meant",
         )
     if has_default and draft.strict:

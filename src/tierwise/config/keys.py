@@ -133,7 +133,7 @@ THINKING: Final[Key[Thinking]] = Key(
     kind=Word(("off", "adaptive", "keep")),
     meaning="`off`: the model answers without thinking, where it can. `adaptive`: it thinks as much as it "
     "finds useful. `keep`: as the caller asks.",
-    example='"off"',
+    example='"adaptive"',
     absent='"keep"',
 )
 THINKING_FLOOR: Final[Key[int]] = Key(
@@ -156,7 +156,7 @@ MAX_TOKENS: Final[Key[int]] = Key(
     kind=Tokens(),
     meaning="Ceiling of a reply in tokens, thinking included. What is sent is the smaller of this and the "
     "caller's; the model never sees it, and a reply that reaches it is cut.",
-    example="1024",
+    example="4096",
     absent="the caller's cap",
 )
 KEEP_EFFORT: Final[Key[Literal["keep"]]] = Key(

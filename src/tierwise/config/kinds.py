@@ -3,7 +3,7 @@
 import json
 import re
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
 from urllib.parse import SplitResult, urlsplit
@@ -62,17 +62,23 @@ def shown(value: object) -> str:
     match value:
         case bool():
             return "true" if value else "false"
-        case int() | float():
-            return str(value) if abs(value) < 10**18 else "a number beyond all measure"
+        case int():
+            return str(value) if abs(value) < 10**18 else "a huge number"
+        case float():
+            return str(value)
         case str():
-            cut = value if len(value) <= 60 else f"{value[:57]}…"
-            return json.dumps(SECRET.sub("…", cut), ensure_ascii=False)
+            safe = SECRET.sub("…", value)
+            return json.dumps(safe if len(safe) <= 60 else f"{safe[:57]}…", ensure_ascii=False)
         case dict():
             return "a table"
         case list():
             return "a list"
-        case _:
+        case datetime():
+            return "a date with a time"
+        case date():
             return "a date"
+        case _:
+            return "a time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +111,7 @@ class Tokens:
             return (
                 value
                 if 1 <= value <= MOST_TOKENS
-                else _misfit(f"{self.noun} from 1 to {MOST_TOKENS:,}", value)
+                else _misfit(f"a whole number from 1 to {MOST_TOKENS:,}", value)
             )
         quoted = isinstance(value, str) and value.isdecimal()
         return _misfit(self.noun, value, "take the quotes away" if quoted else None)
@@ -224,7 +230,7 @@ class Day:
 class Amount:
     """An exact amount of US dollars, which is a string: a TOML number with a point is not exact."""
 
-    noun: str = 'an exact amount of dollars such as "4.00"'
+    noun: str = 'an amount in quotes such as "4.00"'
 
     def read(self, value: object) -> Decimal | Misfit:
         """Return the amount."""
@@ -255,7 +261,7 @@ class Address:
             return Misfit("must not hold credentials", self.where_credentials_go)
         parts = _split(value)
         if parts is None:
-            return _misfit(self.noun, value, "begin it with http:// or https://, and a host")
+            return _misfit(self.noun, value, None if "://" in value else "begin it with http:// or https://")
         if parts.query or parts.fragment:
             return Misfit("must end with its path: what follows ? or # would be lost")
         return value.rstrip("/")

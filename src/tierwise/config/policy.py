@@ -96,7 +96,11 @@ _PLACE: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$
 _SYNTAX: Final = (
     (re.compile(r"Cannot declare \((.*?),?\) twice"), "this table is there already", "keep one of the two"),
     (re.compile("Cannot overwrite a value"), "this key is there already", "keep one of the two"),
-    (re.compile("Unterminated string"), "a string has no end", "close it with a quote"),
+    (
+        re.compile(r"Unterminated string|Illegal character '\\n'"),
+        "a string has no end",
+        "close it with a quote",
+    ),
     (
         re.compile("Invalid value"),
         "this is not a value",
@@ -133,7 +137,7 @@ def _secrets(text: str) -> list[PolicyProblem]:
         PolicyProblem(
             path="",
             line=number,
-            message="here stands a credential, and the policy is for everybody to read",
+            message="a credential stands here, and the policy is for everybody to read",
             fix="revoke it, and set ANTHROPIC_API_KEY in the environment to another",
         )
         for number, line in enumerate(text.split("\n"), start=1)
@@ -151,7 +155,7 @@ def _draft(top: Section) -> Draft:
     tiers = named_sections(keys.TIERS, top.values.get("tiers", {}), top.notes)
     types = named_sections(keys.TASK_TYPES, top.values.get("task_types", {}), top.notes)
     rules = listed_sections(keys.MATCH, top.values.get("match", []), top.notes)
-    if not tiers and "tiers" not in top.values:
+    if top.values.get("tiers", {}) == {}:
         top.notes.error((), "the policy has no tier", "`tierwise init` writes a policy to start from")
     return Draft(
         tiers={name: tier and _tier(name, tier) for name, tier in tiers.items()},
@@ -192,23 +196,33 @@ def _contract(name: str, section: Section) -> Contract | None:
 
 
 def _rule(section: Section) -> MatchRule | None:
+    """The rule; None where anything in it does not fit, for without a condition it would match too much."""
+    before = len(section.notes.errors)
     task_type = section.take(keys.TASK_TYPE)
     model = section.take(keys.MATCH_MODEL)
     user_id = section.take(keys.MATCH_USER_ID)
     headers = _headers(section)
-    if task_type is None:
+    conditions = (model, user_id, *headers.values())
+    if task_type is None or not any(conditions) or len(section.notes.errors) > before:
         return None
     return MatchRule(task_type=task_type, model=model, headers=headers, user_id=user_id)
 
 
+_HEADER_NAME: Final = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 _CREDENTIAL_HEADERS: Final = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
 
 
 def _headers(section: Section) -> dict[str, str]:
     headers: dict[str, str] = {}
+    if section.values.get(keys.MATCH_HEADERS.name) == {}:
+        section.notes.error(
+            (*section.path, keys.MATCH_HEADERS.name), "is empty", "name a header, or remove it"
+        )
     for name, pattern in section.take_table(keys.MATCH_HEADERS):
         path = (*section.path, keys.MATCH_HEADERS.name, name)
-        if name.lower() in _CREDENTIAL_HEADERS:
+        if not _HEADER_NAME.fullmatch(name):
+            section.notes.error(path, "is not the name of a header")
+        elif name.lower() in _CREDENTIAL_HEADERS:
             section.notes.error(path, "cannot be matched: credentials are never looked at", "remove the line")
         elif name.lower() in headers:
             section.notes.error(path, "is there twice: capitals make no difference", "keep one of the two")

@@ -7,8 +7,8 @@ Both are TOML tables with the same keys, read by the same functions:
     input_usd_per_mtok = "0.10"          # and output_, cache_read_, cache_write_5m_, cache_write_1h_
     us_surcharge = true                  # whether US-only inference costs more
     source = "where the figures come from"
-    long_prompt = { above_prompt_tokens = 100000, input_usd_per_mtok = "0.50" }
-    fast = { input_usd_per_mtok = "0.20" }
+    long_prompt = { above_prompt_tokens = 100000, input_usd_per_mtok = "0.50" }  # and the other four
+    fast = { }                           # all five again, for models with fast mode
 
 The package's tables are complete. The policy's name only what they change, and the rest stays as it is
 known, day by day.
@@ -153,8 +153,10 @@ class _Row:
             amount = Decimal(found)
         except InvalidOperation as error:
             raise self.wrong(f"`{name}` is {found!r}, which is not a number") from error
-        if not amount.is_finite() or amount < 0:
+        if not amount.is_finite() or not 0 <= amount <= _LARGEST:
             raise self.wrong(f"`{name}` is {found!r}, which is not a price")
+        if amount != round(amount, _DECIMALS):
+            raise self.wrong(f"`{name}` is {found!r}, which has more than {_DECIMALS} decimals")
         return amount
 
     def needed(self, name: str) -> Decimal:
@@ -173,6 +175,8 @@ class _Row:
         return _Row(where=f"{where} ({label})" if isinstance(label, str) else where, table=table)
 
 
+_LARGEST: Final = 1_000_000
+_DECIMALS: Final = 9  # with the multipliers' own, still a whole number of attodollars a token
 _CARD_KEYS: Final = tuple(f"{bucket}_usd_per_mtok" for bucket in BUCKETS)
 _PRICE_KEYS: Final = ("model", "from", "source", "us_surcharge", "long_prompt", "fast", *_CARD_KEYS)
 

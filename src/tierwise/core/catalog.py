@@ -1,8 +1,8 @@
 """The catalogue: what each Claude model takes, as one table of frozen values.
 
-Sources, read on 2026-11-23: the model pages of platform.claude.com and the types of the `anthropic` 2.12
-package. `GET /v1/models` answers part of this at run time, but not the tokenizer, the cacheable minimum or
-the default effort. Prices change more often than models and are kept apart.
+Sources, read on 2026-11-23: the model pages of platform.claude.com, and the list of models in Claude Code 2.1.330.
+`GET /v1/models` answers part of this at run time, but not the tokenizer, the cacheable minimum or the default
+effort. Prices change more often than models and are kept apart.
 """
 
 from collections.abc import Mapping

@@ -62,7 +62,7 @@ class Decision:
 class Refusal:
     """The call cannot go on: the policy refuses it, or no tier can take its body."""
 
-    code: Literal["unknown-task-type", "ineligible"]
+    code: Literal["unknown-task-type", "ineligible", "thread"]
     sentence: str
     """For the caller: what is wrong and what to do."""
     reasons: tuple[Reason, ...] = ()

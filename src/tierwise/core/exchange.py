@@ -136,7 +136,7 @@ class BreakOff:
 class Answer:
     """Answer the caller with an error of ours."""
 
-    code: Literal["unknown-task-type", "ineligible", "unreachable", "timeout"]
+    code: Literal["unknown-task-type", "ineligible", "thread", "unreachable", "timeout"]
     sentence: str
 
 

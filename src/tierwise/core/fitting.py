@@ -10,15 +10,14 @@ request, a column for each model. A word says what becomes of the feature there:
     adapt   a fixed thinking budget becomes adaptive thinking
     swap    becomes the `thinking.type` that turns thinking off on this model
     high    is taken at an effort of high or below: a higher effort is lowered
-    near    becomes the nearest lower effort that the model takes
     alone   is taken without a thinking budget: thinking is turned off
     one     temperature or top_p, not both: top_p is removed
     plain   is taken at its default value, and removed at any other
     auto    becomes `auto`
 
 What is bound to a conversation stays valid because no message, system prompt or tool is ever edited: thinking
-blocks that the model cannot read are dropped by the provider itself, unbilled. What depends on a number is in
-the catalogue: the largest cap, the context. What is not known here passes untouched.
+blocks that the model cannot read are dropped by the provider itself, unbilled. The efforts that a model takes,
+its largest cap and its context are in the catalogue. What is not known here passes untouched.
 """
 
 from collections.abc import Mapping
@@ -75,24 +74,23 @@ class Ineligible:
     """One sentence, for the caller."""
 
 
-# H: Haiku; Sonnet 4.5 is in the column of Haiku 4.5. O: Opus. S: Sonnet. 4.6: Sonnet and Opus. F: Fable, and the
-# Mythos of the same number.
+# H: Haiku; Sonnet 4.5 is in the column of Haiku 4.5. O: Opus. S: Sonnet. 4.6: Sonnet and Opus. F: Fable, and
+# the Mythos of the same number.
 #
 # Source: the provider's migration guides, "what's new" pages and release notes up to 2026-11-12; cells that
-# they leave open are filled from the nearest older model. Rows that go by more than a refusal: `fallbacks` are
-# dropped where a model takes none, or only some lists. `inference_geo.pinned` says where data may be processed:
-# that is not ours to drop. `speed.standard` is what runs without it. `speed.fast`: Opus 4.6 takes it, and runs
-# at standard speed. `thread.moved`: a thread is bound to the model that it began with.
+# they leave open are filled from the nearest older model. Some rows go by more than a refusal. `fallbacks` are
+# dropped where a model takes none, or only some. `inference_geo.pinned` says where data may be processed: it is
+# not ours to drop. `speed.standard` says what runs without it. `speed.fast`: Opus 4.6 takes it, and runs at
+# standard speed. `thread.moved`: a thread is bound to the model that it began with.
 _TABLE: Final = """
                            H4.5   O4.5   H5.5  4.6   O4.7  O4.8  S5    O5    S5.5  O5.5  F5    F5.1  F5.2
 thinking.adaptive          budget budget ok    ok    ok    ok    ok    ok    ok    ok    ok    ok    ok
 thinking.enabled           ok     ok     adapt ok    adapt adapt adapt adapt adapt adapt adapt adapt adapt
 thinking.disabled          ok     ok     high  ok    ok    ok    ok    high  swap  drop  drop  drop  drop
 thinking.between_tools     swap   swap   swap  swap  swap  swap  swap  swap  high  drop  drop  drop  drop
-effort                     drop   near   ok    near  ok    ok    ok    ok    ok    ok    ok    ok    ok
 sampling.2023-06-01        one    one    plain ok    drop  drop  drop  drop  plain drop  drop  drop  drop
 sampling.2026-10-21        drop   drop   drop  drop  drop  drop  drop  drop  drop  drop  drop  drop  drop
-sampling.thinking          drop   drop   plain plain drop  drop  drop  drop  plain drop  drop  drop  drop
+sampling.thinking          plain  plain  ok    plain ok    ok    ok    ok    ok    ok    ok    ok    ok
 prefill                    alone  alone  no    no    no    no    no    no    no    no    no    no    no
 tool_choice.any            alone  alone  ok    adapt ok    ok    ok    ok    auto  auto  ok    auto  auto
 tool_choice.tool           alone  alone  ok    adapt ok    ok    ok    ok    auto  auto  ok    auto  auto
@@ -222,7 +220,7 @@ def fit(call: Call, *, model: Model, decision: Decision) -> Fitted | Ineligible:
     if call.body_bytes > model.context_tokens * _BYTES_PER_TOKEN:
         return column.ineligible["context"]
     cap = min(call.max_tokens, decision.max_tokens, model.max_output_tokens)
-    conflict = next((feature for feature in features if feature in _CONFLICTS), None)
+    conflict = next((feature for feature in features if feature in _CONFLICTS), "")
     asked = (call.thinking, call.thinking_budget)
     thinking, thinking_changes = _thinking(model.id, asked, decision.thinking, conflict, cap)
     return Fitted(
@@ -235,6 +233,19 @@ def fit(call: Call, *, model: Model, decision: Decision) -> Fitted | Ineligible:
             *[change for feature in features for change in column.changes.get(feature, ())],
         )
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Column:
+    """One model's column, made ready."""
+
+    model: Model
+    cells: Mapping[str, str]
+    """Words by row."""
+    ineligible: Mapping[str, Ineligible]
+    """By feature: those whose word is `no`, and `context`."""
+    changes: Mapping[str, tuple[Change, ...]]
+    """By feature: those whose word is `drop` or `auto`. They are the same for every call."""
 
 
 def _is_as_asked(call: Call, decision: Decision) -> bool:
@@ -303,7 +314,7 @@ def _cap_change(model_id: str, asked: int, cap: int) -> tuple[Change, ...]:
 
 @_remembered
 def _thinking(
-    model_id: str, asked: tuple[str | None, int | None], decided: str, conflict: str | None, cap: int
+    model_id: str, asked: tuple[str | None, int | None], decided: str, conflict: str, cap: int
 ) -> tuple[str | None, tuple[Change, ...]]:
     """Return the `thinking.type` that is sent, None for none, and the changes that make it so.
 
@@ -311,7 +322,7 @@ def _thinking(
         model_id: The model.
         asked: The caller's `thinking.type` and `thinking.budget_tokens`.
         decided: The decision's thinking.
-        conflict: The feature of the call that does not go with a thinking budget.
+        conflict: The feature of the call that does not go with a thinking budget; empty for none.
         cap: The cap that is sent.
     """
     column = _COLUMNS[model_id]
@@ -323,7 +334,7 @@ def _thinking(
     return sent, _thinking_changes(asked, (sent, fitting), rule, why)
 
 
-def _wanted_thinking(column: "_Column", kind: str | None, decided: str) -> str | None:
+def _wanted_thinking(column: _Column, kind: str | None, decided: str) -> str | None:
     """Return the `thinking.type` that the decision asks for, before the table is asked."""
     match decided:
         case "off":
@@ -340,21 +351,25 @@ def _off(model: Model, kind: str | None) -> str | None:
     return None if model.thinking == "off" else model.thinking_off
 
 
-def _adaptive(column: "_Column", kind: str | None) -> str | None:
+def _adaptive(column: _Column, kind: str | None) -> str | None:
     if kind is None and column.model.thinking != "off":
         return None
     only_budgets = column.cells["thinking.adaptive"] == "budget"
     return "enabled" if only_budgets and kind == "enabled" else "adaptive"
 
 
-def _thinking_on(column: "_Column", wanted: str | None, conflict: str | None) -> tuple[str | None, str]:
+def _thinking_on(column: _Column, wanted: str | None, conflict: str) -> tuple[str | None, str]:
     """Return the `thinking.type` that the model takes, and the rule that makes it so."""
     cells = column.cells
     instead = {"budget": "enabled", "adapt": "adaptive", "swap": column.model.thinking_off, "drop": None}
     sent = instead.get(cells.get(f"thinking.{wanted}", "ok"), wanted)
-    if sent == "enabled" and conflict is not None:
-        return ("adaptive" if cells[conflict] == "adapt" else None), conflict
-    return sent, "decision.thinking" if sent == wanted else f"thinking.{wanted}"
+    match sent, cells.get(conflict):
+        case "enabled", "alone":
+            return None, conflict
+        case "enabled", "adapt":
+            return "adaptive", conflict
+        case _:
+            return sent, "decision.thinking" if sent == wanted else f"thinking.{wanted}"
 
 
 def _budget(kind: str | None, budget: int | None, cap: int) -> int | None:
@@ -370,9 +385,9 @@ def _budget(kind: str | None, budget: int | None, cap: int) -> int | None:
 def _thinking_changes(
     asked: tuple[str | None, int | None], sent: tuple[str | None, int | None], rule: str, why: str
 ) -> tuple[Change, ...]:
+    if asked == sent or (asked[0] == sent[0] != "enabled"):
+        return ()
     match asked, sent:
-        case _ if asked == sent or (asked[0] == sent[0] != "enabled"):
-            return ()
         case ("enabled", budget), ("enabled", fitting):
             path = ("thinking", "budget_tokens")
             return (_change(path, budget, fitting, "thinking.budget", _WHY_BUDGET),)
@@ -397,7 +412,7 @@ def _thinking_value(kind: str | None, budget: int | None) -> dict[str, Any] | No
 _WHY_BUDGET: Final = f"A thinking budget is at least {_SMALLEST_BUDGET} tokens and below the cap."
 
 
-def _why_thinking(rule: str, column: "_Column", decided: str) -> str:
+def _why_thinking(rule: str, column: _Column, decided: str) -> str:
     name = column.model.id
     match rule, column.cells.get(rule):
         case "decision.thinking", _:
@@ -426,10 +441,8 @@ def _effort_change(
 ) -> tuple[Change, ...]:
     column = _COLUMNS[model_id]
     wanted = asked if decided == "keep" else decided
-    sent, rule = wanted, "decision.effort"
-    if wanted is not None and column.cells["effort"] != "ok":
-        sent = nearest_effort(column.model, wanted)
-        rule = "decision.effort" if sent == wanted else "effort"
+    sent = nearest_effort(column.model, wanted) if wanted else None
+    rule = "decision.effort" if sent == wanted else "effort"
     if sent in {"xhigh", "max"} and column.cells.get(f"thinking.{thinking}") == "high":
         sent, rule = "high", f"thinking.{thinking}"
     if sent == asked:
@@ -438,7 +451,7 @@ def _effort_change(
     return (_change(("output_config", "effort"), asked, after, rule, _why_effort(rule, column, wanted)),)
 
 
-def _why_effort(rule: str, column: "_Column", wanted: str | None) -> str:
+def _why_effort(rule: str, column: _Column, wanted: str | None) -> str:
     name = column.model.id
     if rule == "decision.effort":
         return f"The tier's effort is {wanted or 'the default of its model'}."
@@ -447,19 +460,25 @@ def _why_effort(rule: str, column: "_Column", wanted: str | None) -> str:
     return f"{name} takes no effort above high where thinking is off."
 
 
-def _sampling_changes(call: Call, column: "_Column", thinking: str | None) -> tuple[Change, ...]:
+def _sampling_changes(call: Call, column: _Column, thinking: str | None) -> list[Change]:
     if not call.sampling:
-        return ()
-    row = _sampling_row(call, column.model, thinking)
-    why = _why_sampling(row, column.model)
-    refused = _refused_sampling(call.sampling, column.cells[row])
-    return tuple(_change((name,), call.sampling[name], REMOVED, row, why) for name in refused)
+        return []
+    refused: dict[str, str] = {}
+    for row in _sampling_rows(call, column.model, thinking):
+        for name in _refused_sampling(call.sampling, column.cells[row]):
+            refused.setdefault(name, row)
+    return [
+        _change((name,), call.sampling[name], REMOVED, row, _WHY_SAMPLING[row].format(model=column.model.id))
+        for name, row in refused.items()
+    ]
 
 
-def _sampling_row(call: Call, model: Model, thinking: str | None) -> str:
+def _sampling_rows(call: Call, model: Model, thinking: str | None) -> tuple[str, ...]:
     if call.api_version is not None and call.api_version >= _VERSION_WITHOUT_SAMPLING:
-        return "sampling.2026-10-21"
-    return "sampling.thinking" if thinks(model, thinking or "keep") else "sampling.2023-06-01"
+        return ("sampling.2026-10-21",)
+    if thinks(model, thinking or "keep"):
+        return ("sampling.2023-06-01", "sampling.thinking")
+    return ("sampling.2023-06-01",)
 
 
 def _refused_sampling(sampling: Mapping[str, Any], word: str) -> list[str]:
@@ -474,35 +493,21 @@ def _refused_sampling(sampling: Mapping[str, Any], word: str) -> list[str]:
             return []
 
 
-def _why_sampling(row: str, model: Model) -> str:
-    if row == "sampling.2026-10-21":
-        return "This API version takes no sampling parameters: answers vary as they do by default."
-    if row == "sampling.2023-06-01":
-        return f"{model.id} does not take these sampling parameters: answers vary as they do by default."
-    return f"{model.id} takes no sampling parameters while it thinks: answers vary as they do by default."
+_WHY_SAMPLING: Final[Mapping[str, str]] = {
+    "sampling.2023-06-01": "{model} does not take this as sent: answers vary as they do by default.",
+    "sampling.2026-10-21": "This API version takes no sampling parameters: answers vary as they do by default.",
+    "sampling.thinking": "{model} does not take this while it thinks: answers vary as they do by default.",
+}
 
 
 def _change(path: tuple[str, ...], before: Any, after: Any, rule: str, why: str) -> Change:
     return Change(path=path, before=before, after=after, rule=rule, why=why)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Column:
-    """One model's column, made ready."""
-
-    model: Model
-    cells: Mapping[str, str]
-    """Words by row."""
-    ineligible: Mapping[str, Ineligible]
-    """By feature: those whose word is `no`, and `context`."""
-    changes: Mapping[str, tuple[Change, ...]]
-    """By feature: those whose word is `drop` or `auto`. They are the same for every call."""
-
-
 def _columns() -> dict[str, _Column]:
     header, *rows = (line.split() for line in _TABLE.strip().splitlines())
     words = {name: {row[0]: row[1 + at] for row in rows} for at, name in enumerate(header)}
-    return {model_id: _column(MODELS[model_id], words[name]) for model_id, name in _COLUMN_OF.items()}
+    return {model.id: _column(model, words[_COLUMN_OF[model.id]]) for model in MODELS.values()}
 
 
 def _column(model: Model, cells: Mapping[str, str]) -> _Column:

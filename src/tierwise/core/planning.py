@@ -3,12 +3,11 @@
 A tier whose model cannot take the body is barred, and the decision made again.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tierwise.core.call import Call
 from tierwise.core.catalog import find
-from tierwise.core.decision import Decision, Reason, Refusal, Why
+from tierwise.core.decision import Decision, Refusal
 from tierwise.core.fitting import Change, Fitted, Ineligible, fit
 from tierwise.core.policy import Policy
 from tierwise.core.routing import decide
@@ -28,8 +27,11 @@ class Plan:
 
     @property
     def max_tokens_sent(self) -> int:
-        """The cap that goes on the wire."""
-        return self.decision.max_tokens if self.decision.acts else self.call.max_tokens
+        """The cap that goes on the wire: fitting may lower the decision's to what the model takes."""
+        for change in self.changes:
+            if change.path == ("max_tokens",):
+                return change.after
+        return self.call.max_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,20 +56,17 @@ def plan(call: Call, task: TaskRef, *, policy: Policy, kept: str | None) -> Plan
     barred: dict[str, str] = {}
     while True:
         decision = decide(call, task, policy=policy, kept=kept, barred=barred)
-        if decision is None:
-            return Refused(call=call, task=task, refusal=_no_tier(barred), policy=policy)
         if isinstance(decision, Refusal):
             return Refused(call=call, task=task, refusal=decision, policy=policy)
         if decision.tier is None:
             return Plan(call=call, task=task, decision=decision, changes=(), policy=policy)
         match _fitted(call, decision):
             case Fitted(changes=changes):
-                return Plan(
-                    call=call,
-                    task=task,
-                    decision=_explained(decision, barred),
-                    changes=changes if decision.acts else (),
-                    policy=policy,
+                acted = changes if decision.acts else ()
+                return Plan(call=call, task=task, decision=decision, changes=acted, policy=policy)
+            case Ineligible(feature="thread.moved", why=why) if decision.acts:
+                return Refused(
+                    call=call, task=task, refusal=Refusal(code="thread", sentence=why), policy=policy
                 )
             case Ineligible(why=why):
                 barred[decision.tier] = why
@@ -86,19 +85,3 @@ def _fitted(call: Call, decision: Decision) -> Fitted | Ineligible:
 
 def _change(name: str, before: str | int, after: str | int) -> Change:
     return Change(path=(name,), before=before, after=after, rule=name, why="As decided.")
-
-
-def _explained(decision: Decision, barred: Mapping[str, str]) -> Decision:
-    """Say of each tier that was passed over why."""
-    if not barred:
-        return decision
-    passed_over = tuple(
-        Reason(why=Why.INELIGIBLE, sentence=f"The tier {tier} cannot take this body: {why}")
-        for tier, why in barred.items()
-    )
-    return replace(decision, reasons=(*decision.reasons, *passed_over))
-
-
-def _no_tier(barred: Mapping[str, str]) -> Refusal:
-    each = " ".join(f"{tier}: {why}" for tier, why in barred.items())
-    return Refusal(code="ineligible", sentence=f"No tier of the policy takes this body. {each}")

@@ -5,17 +5,26 @@ first call got, its later ones get. Only a body that the tier's model cannot tak
 stronger tier that can, else the nearest weaker one.
 """
 
-from collections.abc import Collection
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
 
 from tierwise.core.call import Call
 from tierwise.core.decision import Decision, Reason, Refusal, Why
 from tierwise.core.policy import Contract, Policy, Tier, cap_floor
 from tierwise.core.tasks import Declared, TaskRef, virtual_type
 
+NONE_BARRED: Final[Mapping[str, str]] = MappingProxyType({})
+
 
 def decide(
-    call: Call, task: TaskRef, *, policy: Policy, kept: str | None = None, barred: Collection[str] = ()
-) -> Decision | Refusal | None:
+    call: Call,
+    task: TaskRef,
+    *,
+    policy: Policy,
+    kept: str | None = None,
+    barred: Mapping[str, str] = NONE_BARRED,
+) -> Decision | Refusal:
     """Decide one call. The same arguments give the same decision.
 
     Args:
@@ -23,44 +32,50 @@ def decide(
         task: the task it belongs to.
         policy: the contracts and tiers.
         kept: name of the tier that the call's conversation already has.
-        barred: names of tiers whose models cannot take the body.
+        barred: names of tiers whose models cannot take the body, and why, one sentence each.
 
     Returns:
-        The decision; a refusal, where the policy is strict about unknown types, or a virtual model name
-        declares one and there is no default contract; None where every tier is barred.
+        The decision; or a refusal: the policy is strict about unknown types, a virtual model name declares one
+        and there is no default contract, or every tier is barred. A call that is only observed is not refused.
     """
     virtual = virtual_type(call.requested_model) is not None
     if task.unknown_type is not None and (_strict(policy) or (virtual and task.type is None)):
         return _unknown(task, policy)
     if task.type is None:
-        return _as_asked(call, task)
+        return _as_asked(call, _why_no_contract(task))
     contract = policy.contracts[task.type]
+    acts = virtual or policy.mode_of(contract) == "route"
     wanted = kept if kept is not None and kept in policy.tiers else contract.tier
     tier = _nearest_free(wanted, policy, barred)
-    if tier is None:
-        return None
-    reasons = [_how_declared(task)]
-    if contract.tier == wanted:
-        reasons.append(
-            Reason(why=Why.CONTRACT, sentence=f"The contract of {contract.name} names the tier {wanted}.")
-        )
-    else:
-        reasons.append(
-            Reason(
-                why=Why.CONVERSATION, sentence=f"Its conversation is on the tier {wanted} and stays there."
-            )
-        )
+    if tier is not None:
+        return _on_tier(call, task, contract, tier, wanted=wanted, acts=acts, barred=barred)
+    if acts:
+        return _no_tier(barred)
+    return _as_asked(call, *_passed_over(barred), _OBSERVED)
+
+
+_OBSERVED: Final = Reason(why=Why.OBSERVED, sentence="The policy observes: the call goes as it was asked.")
+
+
+def _on_tier(
+    call: Call,
+    task: TaskRef,
+    contract: Contract,
+    tier: Tier,
+    *,
+    wanted: str,
+    acts: bool,
+    barred: Mapping[str, str],
+) -> Decision:
+    cap, why_cap = _cap(call, contract, tier)
+    reasons = [_how_declared(task), _why_wanted(contract, wanted), *_passed_over(barred)]
     if tier.name != wanted:
         reasons.append(
             Reason(why=Why.INELIGIBLE, sentence=f"{tier.name} is the nearest tier that takes this body.")
         )
-    acts = virtual or policy.mode_of(contract) == "route"
-    cap, cap_reason = _cap(call, contract, tier)
-    reasons.append(cap_reason)
+    reasons.append(why_cap)
     if not acts:
-        reasons.append(
-            Reason(why=Why.OBSERVED, sentence="The policy observes: the call goes as it was asked.")
-        )
+        reasons.append(_OBSERVED)
     return Decision(
         tier=tier.name,
         model=tier.model,
@@ -72,50 +87,7 @@ def decide(
     )
 
 
-def _cap(call: Call, contract: Contract, tier: Tier) -> tuple[int, Reason]:
-    """The cap that is sent: min(caller's, max(contract's, the model's thinking floor))."""
-    if contract.max_tokens is None:
-        return call.max_tokens, Reason(
-            why=Why.CAP, sentence=f"{contract.name} has no cap: the caller's {call.max_tokens} stays."
-        )
-    floor = cap_floor(tier, contract)
-    ceiling = max(contract.max_tokens, floor)
-    if call.max_tokens <= ceiling:
-        return call.max_tokens, Reason(
-            why=Why.CAP, sentence=f"The caller's cap of {call.max_tokens} is within the contract's."
-        )
-    if floor > contract.max_tokens:
-        sentence = f"Capped at {floor}: {tier.model} needs that much room to think; the contract's is {contract.max_tokens}."
-    else:
-        sentence = f"Capped at the contract's {ceiling}; the caller asked for {call.max_tokens}."
-    return ceiling, Reason(why=Why.CAP, sentence=sentence)
-
-
-def _nearest_free(wanted: str, policy: Policy, barred: Collection[str]) -> Tier | None:
-    """The wanted tier, else the nearest stronger one, else the nearest weaker one, that is not barred."""
-    names = list(policy.tiers)
-    at = names.index(wanted)
-    for name in (*names[at::-1], *names[at + 1 :]):
-        if name not in barred:
-            return policy.tiers[name]
-    return None
-
-
-def _strict(policy: Policy) -> bool:
-    return policy.strict and policy.mode == "route"
-
-
-def _as_asked(call: Call, task: TaskRef) -> Decision:
-    if task.unknown_type is None:
-        reason = Reason(
-            why=Why.UNDECLARED, sentence="Nothing declares a task type: the call passes as it was asked."
-        )
-    else:
-        reason = Reason(
-            why=Why.UNKNOWN_TYPE,
-            sentence=f"The policy has no task type {task.unknown_type!r} and no default contract: "
-            "the call passes as it was asked.",
-        )
+def _as_asked(call: Call, *reasons: Reason) -> Decision:
     return Decision(
         tier=None,
         model=call.requested_model,
@@ -123,8 +95,38 @@ def _as_asked(call: Call, task: TaskRef) -> Decision:
         effort="keep",
         thinking="keep",
         acts=False,
-        reasons=(reason,),
+        reasons=reasons,
     )
+
+
+def _cap(call: Call, contract: Contract, tier: Tier) -> tuple[int, Reason]:
+    """The cap that is sent: min(caller's, max(contract's, the model's thinking floor))."""
+    asked = call.max_tokens
+    if contract.max_tokens is None:
+        return asked, _why_cap(f"{contract.name} has no cap: the caller's {asked} stays.")
+    ceiling = max(contract.max_tokens, cap_floor(tier, contract))
+    if asked <= ceiling:
+        return asked, _why_cap(f"The caller's cap of {asked} is within the contract's.")
+    if ceiling > contract.max_tokens:
+        room = f"{tier.model} needs that much room to think; the contract's is {contract.max_tokens}"
+        return ceiling, _why_cap(f"Capped at {ceiling}: {room}.")
+    return ceiling, _why_cap(f"Capped at the contract's {ceiling}; the caller asked for {asked}.")
+
+
+def _why_cap(sentence: str) -> Reason:
+    return Reason(why=Why.CAP, sentence=sentence)
+
+
+def _nearest_free(wanted: str, policy: Policy, barred: Mapping[str, str]) -> Tier | None:
+    """The wanted tier, else the nearest stronger one, else the nearest weaker one, that is not barred."""
+    if wanted not in barred:
+        return policy.tiers[wanted]
+    names = list(policy.tiers)
+    at = names.index(wanted)
+    for name in (*names[at::-1], *names[at + 1 :]):
+        if name not in barred:
+            return policy.tiers[name]
+    return None
 
 
 def _how_declared(task: TaskRef) -> Reason:
@@ -134,12 +136,43 @@ def _how_declared(task: TaskRef) -> Reason:
             why=Why.UNKNOWN_TYPE,
             sentence=f"The policy has no task type {task.unknown_type!r}{meant}: the default contract applies.",
         )
-    sentence = {
-        Declared.MODEL: f"The model name declares the task type {task.type}.",
-        Declared.HEADER: f"The header declares the task type {task.type}.",
-        Declared.MATCH: f"A match rule recognises the task type {task.type}.",
-    }[task.declared]
+    match task.declared:
+        case Declared.MODEL:
+            sentence = f"The model name declares the task type {task.type}."
+        case Declared.HEADER:
+            sentence = f"The header declares the task type {task.type}."
+        case _:
+            sentence = f"A match rule recognises the task type {task.type}."
     return Reason(why=Why.DECLARED, sentence=sentence)
+
+
+def _why_wanted(contract: Contract, wanted: str) -> Reason:
+    if contract.tier == wanted:
+        return Reason(why=Why.CONTRACT, sentence=f"The contract of {contract.name} names the tier {wanted}.")
+    return Reason(why=Why.CONVERSATION, sentence=f"Its conversation is on the tier {wanted} and stays there.")
+
+
+def _passed_over(barred: Mapping[str, str]) -> tuple[Reason, ...]:
+    return tuple(
+        Reason(why=Why.INELIGIBLE, sentence=f"The tier {tier} cannot take this body: {why}")
+        for tier, why in barred.items()
+    )
+
+
+def _why_no_contract(task: TaskRef) -> Reason:
+    if task.unknown_type is None:
+        return Reason(
+            why=Why.UNDECLARED, sentence="Nothing declares a task type: the call passes as it was asked."
+        )
+    return Reason(
+        why=Why.UNKNOWN_TYPE,
+        sentence=f"The policy has no task type {task.unknown_type!r} and no default contract: "
+        "the call passes as it was asked.",
+    )
+
+
+def _strict(policy: Policy) -> bool:
+    return policy.strict and policy.mode == "route"
 
 
 def _unknown(task: TaskRef, policy: Policy) -> Refusal:
@@ -149,3 +182,8 @@ def _unknown(task: TaskRef, policy: Policy) -> Refusal:
         code="unknown-task-type",
         sentence=f"The policy has no task type {task.unknown_type!r}. {meant}It knows: {known}.",
     )
+
+
+def _no_tier(barred: Mapping[str, str]) -> Refusal:
+    each = " ".join(f"{tier}: {why}" for tier, why in barred.items())
+    return Refusal(code="ineligible", sentence=f"No tier of the policy takes this body. {each}")

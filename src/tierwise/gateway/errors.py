@@ -16,12 +16,17 @@ class WireError:
     type: str
     retry: bool
     """What `x-should-retry` tells the provider's SDKs."""
+    error_code: str | None = None
+    """The provider's finer code, in `error.details`, where clients act on it."""
 
 
 WIRE_ERRORS: Final[Mapping[str, WireError]] = {
     "malformed": WireError(status=400, type="invalid_request_error", retry=False),
     "unknown-task-type": WireError(status=400, type="invalid_request_error", retry=False),
     "ineligible": WireError(status=400, type="invalid_request_error", retry=False),
+    "thread": WireError(
+        status=400, type="invalid_request_error", retry=False, error_code="thread_unsupported_request"
+    ),
     "not-supported": WireError(status=400, type="invalid_request_error", retry=False),
     "no-credential": WireError(status=401, type="authentication_error", retry=False),
     "not-found": WireError(status=404, type="not_found_error", retry=False),
@@ -31,7 +36,8 @@ WIRE_ERRORS: Final[Mapping[str, WireError]] = {
     "ledger": WireError(status=503, type="api_error", retry=True),
     "timeout": WireError(status=504, type="timeout_error", retry=False),
 }
-"""A timeout is not worth a retry by itself: the provider may have billed the call."""
+"""A timeout is not worth a retry by itself: the provider may have billed the call. The SDKs answer the code of
+`thread` by sending the whole conversation, at once."""
 
 
 async def answer_error(
@@ -54,5 +60,10 @@ async def answer_error(
             (b"x-tierwise-error", code.encode()),
             *headers,
         ),
-        error_body(error.type, sentence, request_id=call_id),
+        error_body(
+            error.type,
+            sentence,
+            request_id=call_id,
+            details={"error_code": error.error_code} if error.error_code else None,
+        ),
     )

@@ -126,9 +126,15 @@ class Sandbox:
         """The headers of the organization and its rate limits."""
         return self._limit.headers()
 
-    def read_cache(self, prompt: list[tokens.Block], model: Model, body: Mapping[str, Any]) -> Split:
+    def read_cache(self, prompt: list[tokens.Block], ask: Ask) -> Split:
         """Divide a prompt by what the cache holds, and remember it."""
-        return self._cache.split(prompt, model, auto=body.get("cache_control"), at=self.settings.now())
+        return self._cache.split(
+            prompt,
+            ask.model,
+            length=ask.prompt_tokens,
+            auto=ask.body.get("cache_control"),
+            at=self.settings.now(),
+        )
 
     def fault_of(self, asked: str | None, text: str) -> Fault:
         """The fault to play, if it has not had its turns. Raises ApiError (400) for an unknown one."""
@@ -174,7 +180,8 @@ class _Exchange:
         if fault.error is not None:
             raise fault.error
         prompt = tokens.blocks(body, model, stands_for=directive.told_apart(asked, text))
-        _check_length(prompt, model)
+        length = tokens.prompt_tokens(prompt, model)
+        _check_length(length, model)
         ask = Ask(
             body=body,
             model=model,
@@ -182,12 +189,12 @@ class _Exchange:
             text=text,
             thinking=validate.thinking_of(body, model),
             effort=validate.effort_of(body, model),
-            prompt_tokens=tokens.prompt_tokens(prompt, model),
+            prompt_tokens=length,
         )
         reply = compose(ask, sandbox.world)
         if fault.refusal is not None:
             reply = refuse(reply, midstream=fault.refusal == "refusal-midstream", category=fault.category)
-        bill = _bill(ask, reply, sandbox.read_cache(prompt, model, body))
+        bill = _bill(ask, reply, sandbox.read_cache(prompt, ask))
         await self._answer(ask, reply, bill, fault)
 
     async def _answer(self, ask: Ask, reply: Reply, bill: "_Bill", fault: Fault) -> None:
@@ -574,8 +581,7 @@ def _checked(headers: Headers, raw: bytes, *, counting: bool = False) -> tuple[d
     return body, model
 
 
-def _check_length(prompt: list[tokens.Block], model: Model) -> None:
-    length = tokens.prompt_tokens(prompt, model)
+def _check_length(length: int, model: Model) -> None:
     if length > model.context_tokens:
         raise invalid(f"prompt is too long: {length} tokens > {model.context_tokens} maximum")
 

@@ -5,10 +5,12 @@ each call is rounded once, half to even, to whole nanodollars.
 """
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from functools import lru_cache
+from math import lcm
+from operator import mul
 from typing import Any, Final, Literal
 
 Speed = Literal["standard", "fast"]
@@ -49,6 +51,16 @@ class Card:
     write_5m: Fraction
     write_1h: Fraction
     read: Fraction
+    parts: int = field(init=False)
+    """How many parts a nanodollar is divided into for all prices to be whole."""
+    prices: tuple[int, ...] = field(init=False)
+    """The prices in those parts, in the order above: as exact as the fractions, and quicker to sum."""
+
+    def __post_init__(self) -> None:
+        fractions = (self.input, self.output, self.write_5m, self.write_1h, self.read)
+        parts = lcm(*(price.denominator for price in fractions))
+        object.__setattr__(self, "parts", parts)
+        object.__setattr__(self, "prices", tuple(int(price * parts) for price in fractions))
 
     def times(self, factor: Fraction) -> "Card":
         """The card with every price multiplied."""
@@ -60,16 +72,16 @@ class Card:
             read=self.read * factor,
         )
 
-    def nanos(self, usage: Usage) -> Fraction:
-        """What these tokens cost, unrounded."""
-        terms = (
-            (usage.input_tokens, self.input),
-            (usage.output_tokens, self.output),
-            (usage.cache_write_5m_tokens, self.write_5m),
-            (usage.cache_write_1h_tokens, self.write_1h),
-            (usage.cache_read_tokens, self.read),
+    def parts_of(self, usage: Usage) -> int:
+        """What these tokens cost, exactly, in `parts` of a nanodollar."""
+        buckets = (
+            usage.input_tokens,
+            usage.output_tokens,
+            usage.cache_write_5m_tokens,
+            usage.cache_write_1h_tokens,
+            usage.cache_read_tokens,
         )
-        return sum((tokens * price for tokens, price in terms if tokens), Fraction(0))
+        return sum(map(mul, buckets, self.prices))
 
 
 _PRICES: Final = """
@@ -169,16 +181,16 @@ class Charge:
         )
 
 
-def price(charges: Iterable[Charge]) -> int:
+def price(charges: Sequence[Charge]) -> int:
     """What a call costs in whole nanodollars: its charges, summed exactly and rounded once, half to even."""
-    exact = sum(
-        (
-            charge.card.nanos(charge.usage) + charge.usage.web_searches * WEB_SEARCH_NANOS
-            for charge in charges
-        ),
-        Fraction(0),
+    cards = [charge.card for charge in charges]
+    parts = lcm(*(card.parts for card in cards))
+    tokens = sum(
+        card.parts_of(charge.usage) * (parts // card.parts)
+        for card, charge in zip(cards, charges, strict=True)
     )
-    return round(exact)
+    searches = sum(charge.usage.web_searches for charge in charges)
+    return round(Fraction(tokens, parts)) + searches * WEB_SEARCH_NANOS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from tierwise.sandbox.errors import invalid
 from tierwise.sandbox.models import Model
-from tierwise.sandbox.tokens import Block, prompt_tokens, text_tokens
+from tierwise.sandbox.tokens import Block, text_tokens
 
 TTL_SECONDS: Final[Mapping[str, int]] = {"5m": 300, "1h": 3600}
 MAX_MARKERS: Final = 4
@@ -45,13 +45,16 @@ class Cache:
     def __init__(self) -> None:
         self._until: dict[bytes, tuple[float, int]] = {}
 
-    def split(self, prompt: list[Block], model: Model, *, auto: Mapping[str, Any] | None, at: float) -> Split:
-        """Divide a prompt and remember what it wrote; `at` is in seconds, `auto` the top-level marker.
+    def split(
+        self, prompt: list[Block], model: Model, *, length: int, auto: Mapping[str, Any] | None, at: float
+    ) -> Split:
+        """Divide a prompt of `length` tokens and remember what it wrote.
 
+        `at` is in seconds; `auto` is the top-level marker, which ends a prefix at the prompt's end.
         Raises ApiError (400) for more than four markers or a wrong time to live.
         """
         if auto is None and not any(block.marker for block in prompt):
-            return Split(fresh=prompt_tokens(prompt, model))
+            return Split(fresh=length)
         prefixes = _prefixes(_with_auto(prompt, auto), model)
         _check_markers(prefixes)
         return self._divide(prefixes, model, at)

@@ -8,6 +8,7 @@ call), so the same task gets the same prompt, reply and bill, in whatever order 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from importlib.resources import files
 from itertools import pairwise
@@ -140,6 +141,32 @@ def plan(fleet: Fleet, tasks: int, seed: int, *, full_prompts: bool = False) -> 
     ]
 
 
+def request_of(call: PlannedCall, conversation: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """The arguments of `messages.create` for a planned call.
+
+    `conversation` is the messages so far as JSON values, the last reply included; where that used tools, the
+    results go before the prompt.
+    """
+    content: list[Mapping[str, Any]] = [
+        {"type": "tool_result", "tool_use_id": block["id"], "content": "found"}
+        for block in (conversation[-1]["content"] if conversation else ())
+        if block["type"] == "tool_use"
+    ]
+    content.append({"type": "text", "text": call.prompt})
+    arguments: dict[str, Any] = {
+        "model": call.model,
+        "max_tokens": call.max_tokens,
+        "messages": [*conversation, {"role": "user", "content": content}],
+    }
+    if call.stream:
+        arguments["stream"] = True
+    if call.tools:
+        arguments["tools"] = list(TOOLS)
+    if call.system is not None:
+        arguments["system"] = [{"type": "text", "text": call.system, "cache_control": {"type": "ephemeral"}}]
+    return arguments
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lengths:
     """How long one reply would be without a cap, in tokens of the new tokenizer."""
@@ -261,7 +288,7 @@ def _planned(fleet: Fleet, name: str, place: int, *, seed: int, full_prompts: bo
                 max_tokens=task_type.asked_max_tokens,
                 stream=stream,
                 tools=task_type.tools,
-                system=_system(task_type, name),
+                system=_system(name, task_type.system_tokens),
             )
             for seq in range(count)
         ),
@@ -286,12 +313,13 @@ def _prompt(task_type: TaskType, name: str, task: str, seq: int, *, seed: int, f
 _LEAST_PROMPT_TOKENS: Final = 40
 
 
-def _system(task_type: TaskType, name: str) -> str | None:
-    if not task_type.system_tokens:
+@lru_cache(maxsize=256)
+def _system(name: str, tokens: int) -> str | None:
+    if not tokens:
         return None
     over, under = _BYTES_PER_TOKEN
     opening = f"You do {name} tasks for a fleet of agents. Begin with the answer.\n"
-    return opening + filler(task_type.system_tokens * over // under - len(opening), len(name))
+    return opening + filler(max(0, tokens * over // under - len(opening)), len(name))
 
 
 def _pick(weights: Sequence[float], draw: float) -> int:

@@ -165,16 +165,13 @@ def _script(ask: Ask, world: World) -> _Script:
         script = _of_outcome(ask, world)
     else:
         script = _of_text(ask, world.seed)
-    script = _formatted(script, ask)
     output = number(ask.directive, "output_tokens")
     thinking = number(ask.directive, "thinking_tokens")
-    return _Script(
-        output=script.output if output is None else output,
+    return _formatted(
+        script,
+        ask,
+        output=output,
         thinking=_limit_thinking(ask, _scaled(script.thinking, ask) if thinking is None else thinking),
-        opening=script.opening,
-        draw=script.draw,
-        tool=script.tool,
-        json=script.json,
     )
 
 
@@ -226,26 +223,23 @@ def _of_text(ask: Ask, seed: int) -> _Script:
     )
 
 
-def _formatted(script: _Script, ask: Ask) -> _Script:
-    """Give the script the form the request asks for: a tool use, JSON, or text no shorter than its opening."""
+def _formatted(script: _Script, ask: Ask, *, output: int | None, thinking: int) -> _Script:
+    """The script in the form the request asks for: a tool use, JSON, or text no shorter than its opening."""
     tool = _tool_to_use(ask)
     form: Object | None = part_of(ask.body, "output_config").get("format")
+    text = None if form is None else _sample_json(form["schema"], script.opening)
     if tool is not None:
         size = len(_sample_json(tool["input_schema"], script.opening))
-        return _Script(
-            output=_TOOL_USE_TOKENS + text_tokens(size, ask.model),
-            thinking=script.thinking,
-            opening=script.opening,
-            draw=script.draw,
-            tool=tool,
-        )
-    text = script.opening if form is None else _sample_json(form["schema"], script.opening)
+        natural = _TOOL_USE_TOKENS + text_tokens(size, ask.model)
+    else:
+        natural = max(script.output, text_tokens(len((text or script.opening).encode()), ask.model))
     return _Script(
-        output=max(script.output, text_tokens(len(text.encode()), ask.model)),
-        thinking=script.thinking,
+        output=natural if output is None else output,
+        thinking=thinking,
         opening=script.opening,
         draw=script.draw,
-        json=None if form is None else text,
+        tool=tool,
+        json=text,
     )
 
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -27,6 +27,7 @@ from tierwise.sandbox import fleet as fleets
 from tierwise.sandbox import outcomes as recorded
 from tierwise.sandbox.app import Sandbox, Settings
 from tierwise.sandbox.replies import World
+from tierwise.sandbox.validate import VERSIONS
 
 DEFAULT_PORT: Final = 4100
 
@@ -50,6 +51,20 @@ class Options:
     strong: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A reply to `Running.send`."""
+
+    status: int
+    headers: Mapping[str, str]
+    """By lower-case name."""
+    body: bytes
+
+    def json(self) -> dict[str, Any]:
+        """The body of a JSON reply."""
+        return json.loads(self.body)
+
+
 @dataclass(frozen=True, slots=True)
 class Running:
     """A sandbox that is up, as its clients see it."""
@@ -59,21 +74,33 @@ class Running:
 
     def billing(self) -> dict[str, Any]:
         """The totals of all billed calls; money in whole nanodollars."""
-        return self._ask("GET", "/sandbox/billing")
+        return self.send("GET", "/sandbox/billing").json()
 
     def calls(self, limit: int = 100) -> list[dict[str, Any]]:
         """The latest calls, newest first."""
-        return self._ask("GET", f"/sandbox/calls?limit={limit}")["calls"]
+        return self.send("GET", f"/sandbox/calls?limit={limit}").json()["calls"]
 
     def reset(self) -> None:
         """Forget all calls and all cached prompts."""
-        self._ask("POST", "/sandbox/reset")
+        self.send("POST", "/sandbox/reset")
 
-    def _ask(self, method: str, path: str) -> dict[str, Any]:
-        connection = HTTPConnection(self.base_url.removeprefix("http://"), timeout=10)
+    def messages(
+        self, body: Mapping[str, Any], headers: Mapping[str, str] | None = None, *, version: str = VERSIONS[0]
+    ) -> Answer:
+        """POST /v1/messages without an SDK: any body, with credentials and these headers."""
+        signed = {"x-api-key": "any", "anthropic-version": version, **(headers or {})}
+        return self.send("POST", "/v1/messages", json.dumps(body).encode(), signed)
+
+    def send(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """One request as it is, on a connection of its own. Raises what `http.client` raises."""
+        connection = HTTPConnection(self.base_url.removeprefix("http://"), timeout=30)
         try:
-            connection.request(method, path)
-            return json.loads(connection.getresponse().read())
+            connection.request(method, path, body, dict(headers or {}))
+            response = connection.getresponse()
+            fields = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(status=response.status, headers=fields, body=response.read())
         finally:
             connection.close()
 
@@ -161,16 +188,15 @@ def _url(listener: socket.socket) -> str:
 
 
 class _Protocol(HttpToolsProtocol):
-    """HTTP/1.1 that does not log the connections it is asked to break."""
+    """HTTP/1.1 that does not log the connections it is asked to break; exceptions it does."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.logger = _SILENT
+        self.logger = _CONNECTIONS
 
 
-_SILENT: Final = logging.getLogger("tierwise.sandbox.connections")
-_SILENT.addHandler(logging.NullHandler())
-_SILENT.propagate = False
+_CONNECTIONS: Final = logging.getLogger("tierwise.sandbox.connections")
+_CONNECTIONS.addFilter(lambda record: record.exc_info is not None)
 
 
 class _Server(uvicorn.Server):

@@ -1,0 +1,49 @@
+"""A gateway in a child process, for as long as one command needs it: what `run` and `demo` stand on."""
+
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from tierwise.errors import TierwiseError
+
+STOP_WITHIN_S: Final = 40.0
+"""Longer than the gateway drains, in seconds."""
+
+
+class GatewayDidNotStart(TierwiseError):
+    """The gateway did not start; its own words are on stderr."""
+
+
+@contextmanager
+def gateway_process(
+    *, policy: Path, ledger: Path, upstream: str | None = None, log_level: str = "warning"
+) -> Generator[str]:
+    """Run `tierwise serve` on a free port; yield its address; drain and stop it at the end.
+
+    Raises:
+        GatewayDidNotStart: it ended before it took calls.
+    """
+    command = [
+        *(sys.executable, "-m", "tierwise", "serve", "--port", "0", "--quiet"),
+        *("--policy", str(policy), "--ledger", str(ledger), "--log-level", log_level),
+        *(("--upstream", upstream) if upstream is not None else ()),
+    ]
+    # A session of its own: Ctrl-C reaches the command, and the gateway is stopped after it.
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)  # noqa: S603 — our own program
+    assert process.stdout is not None
+    try:
+        address = process.stdout.readline().strip()
+        if not address:
+            raise GatewayDidNotStart
+        yield address
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()

@@ -1,0 +1,134 @@
+"""`tierwise serve`: the gateway, until it is told to stop."""
+
+import ipaddress
+import logging
+import os
+import socket
+import sys
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tierwise.cli.console import ExitCode, err, say, warning_lines
+from tierwise.cli.options import (
+    DEFAULT_LEDGER,
+    DEFAULT_POLICY,
+    LedgerOption,
+    LogLevel,
+    LogLevelOption,
+    PolicyOption,
+    UpstreamOption,
+)
+
+if TYPE_CHECKING:
+    from tierwise.config import Book
+    from tierwise.gateway.server import Settings
+
+
+def serve(
+    policy: PolicyOption = DEFAULT_POLICY,
+    ledger: LedgerOption = DEFAULT_LEDGER,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 4000,
+    upstream: UpstreamOption = None,
+    drain_seconds: Annotated[
+        int, typer.Option(min=0, help="How long calls in flight may take after SIGTERM.")
+    ] = 30,
+    log_level: LogLevelOption = "info",
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Print the address alone, on stdout, once calls are taken.")
+    ] = False,
+) -> None:
+    """Serve the gateway until SIGTERM or Ctrl-C.
+
+    It speaks the provider's own API: point ANTHROPIC_BASE_URL at it. Every call is decided by the policy, which is
+    read again when its file changes, and recorded in the ledger. With ANTHROPIC_API_KEY in its environment it lends
+    that key to callers that bring none, on loopback only. On SIGTERM, calls in flight are finished first.
+
+    Example: tierwise serve --policy tierwise.toml --port 4000
+    """
+    from tierwise.config import load_book  # noqa: PLC0415 — only where it is used
+    from tierwise.gateway.server import Settings  # noqa: PLC0415
+    from tierwise.gateway.server import serve as run  # noqa: PLC0415
+
+    key = os.environ.get("ANTHROPIC_API_KEY", "").strip() or None
+    _keep_the_door_shut(host, key)
+    _log_to_stderr(log_level)
+    settings = Settings(
+        book=_sent_to(load_book(policy), upstream),
+        policy_path=policy,
+        ledger_path=ledger,
+        host=host,
+        port=port,
+        key=key,
+        drain_s=drain_seconds,
+    )
+    announce = _announce_address if quiet else partial(_announce, settings=settings)
+    try:
+        run(settings, ready=announce)
+    except OSError as error:
+        say(f"tierwise: {host}:{port} cannot be listened on: {error.strerror or error}; try another --port", err)
+        raise typer.Exit(ExitCode.ENVIRONMENT) from error
+
+
+def _keep_the_door_shut(host: str, key: str | None) -> None:
+    if key is None or _is_loopback(host):
+        return
+    raise typer.BadParameter(
+        f"{host} is open to other machines, and whoever reaches the gateway there could spend with its "
+        "ANTHROPIC_API_KEY. Unset that, so that callers bring their own key, or listen on 127.0.0.1.",
+        param_hint="--host",
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _log_to_stderr(level: LogLevel) -> None:
+    logging.basicConfig(
+        level=level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )
+    if level == "info":
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)
+
+
+def _sent_to(book: "Book", upstream: str | None) -> "Book":
+    """The book with another provider's address, where one is given."""
+    if upstream is None:
+        return book
+    policy = book.policy
+    return replace(book, policy=replace(policy, upstream=replace(policy.upstream, base_url=upstream)))
+
+
+def _announce_address(address: str) -> None:
+    typer.echo(address)
+    sys.stdout.flush()
+
+
+def _announce(address: str, settings: "Settings") -> None:
+    """Say what is served, and what the agents' environment needs."""
+    policy = settings.book.policy
+    for line in warning_lines(settings.book.warnings, settings.policy_path):
+        say(line, err)
+    for what, value in (
+        ("serving", address),
+        ("policy", f"{settings.policy_path}, version {policy.version}, mode {policy.mode}"),
+        ("ledger", settings.ledger_path),
+        ("upstream", policy.upstream.base_url),
+        ("key", "the callers' own" if settings.key is None else "the callers' own, else ANTHROPIC_API_KEY"),
+    ):
+        say(f"{what:<9} {value}", err)
+    say(f"export ANTHROPIC_BASE_URL={_reachable(address, settings.host)}", err)
+
+
+def _reachable(address: str, host: str) -> str:
+    """The address as callers write it: one that stands for every interface is replaced by this machine's name."""
+    if host not in {"0.0.0.0", "::"}:  # noqa: S104 — compared with, not bound
+        return address
+    return f"http://{socket.gethostname()}:{address.rpartition(':')[2]}"

@@ -1,0 +1,148 @@
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from tierwise.config import parse_book
+from tierwise.config.keys import REQUIRED, TABLES, TOP, Key, Table
+from tierwise.config.kinds import Misfit
+from tierwise.config.schema import policy_schema, policy_schema_text
+from tierwise.config.starter import PAIRS, Pair, starter_policy
+
+ROOT = Path(__file__).parents[2]
+KEYS = [pytest.param(key, id=f"{table.name}.{key.name}") for table in TABLES for key in table.keys]
+
+TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int}
+
+
+def faults(value: Any, schema: dict[str, Any], path: str = "") -> Iterator[str]:
+    """What a value does not have of a schema: of the words that the policy's schema uses, no others."""
+    value = value.isoformat() if isinstance(value, date) else value
+    kinds: list[str] = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
+    if not any(isinstance(value, TYPES[kind]) for kind in kinds) or (
+        value is True and "boolean" not in kinds
+    ):
+        yield f"{path} is not {kinds}"
+        return
+    if value not in schema.get("enum", [value]):
+        yield f"{path} is not one of {schema['enum']}"
+    if isinstance(value, str) and not re.search(schema.get("pattern", ""), value):
+        yield f"{path} does not match"
+    if isinstance(value, str) and len(value) < schema.get("minLength", 0):
+        yield f"{path} is too short"
+    if isinstance(value, int) and not schema.get("minimum", value) <= value <= schema.get("maximum", value):
+        yield f"{path} is out of bounds"
+    if isinstance(value, dict):
+        yield from faults_inside(cast("dict[str, Any]", value), schema, path)
+    if isinstance(value, list):
+        for index, item in enumerate(cast("list[Any]", value)):
+            yield from faults(item, schema["items"], f"{path}[{index}]")
+
+
+def faults_inside(value: dict[str, Any], schema: dict[str, Any], path: str) -> Iterator[str]:
+    for name in schema.get("required", []):
+        if name not in value:
+            yield f"{path} has no {name}"
+    if "anyOf" in schema and not any(choice["required"][0] in value for choice in schema["anyOf"]):
+        yield f"{path} has none of its choices"
+    for name, item in value.items():
+        patterns = [
+            inner
+            for pattern, inner in schema.get("patternProperties", {}).items()
+            if re.search(pattern, name)
+        ]
+        inner = schema.get("properties", {}).get(name) or (
+            patterns[0] if patterns else schema["additionalProperties"]
+        )
+        if inner:
+            yield from faults(item, inner, f"{path}.{name}")
+        else:
+            yield f"{path}.{name} is not known"
+
+
+def faults_of(text: str) -> list[str]:
+    return list(faults(tomllib.loads(text), policy_schema()))
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_the_schema_takes_the_starter(pair: Pair) -> None:
+    assert faults_of(starter_policy(pair)) == []
+
+
+def test_the_schema_takes_the_example_of_each_table() -> None:
+    for table in (table for table in TABLES if not table.name.startswith("prices.")):
+        assert faults_of(table.example) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('mode = "rout"', [".mode is not one of ['route', 'observe']"]),
+        ("modes = 1", [".modes is not known"]),
+        ("[tiers.Fast]", [".tiers.Fast is not known"]),
+        ("[tiers.fast]", [".tiers.fast has no model"]),
+        ('[task_types.x]\ntier = "a"\nmax_tokens = 0', [".task_types.x.max_tokens is out of bounds"]),
+        ('[[match]]\ntask_type = "x"', [".match[0] has none of its choices"]),
+        ('[upstream]\nbase_url = "https://u:p@x"', [".upstream.base_url does not match"]),
+        (
+            '[[prices]]\nmodel = "x"\ninput_usd_per_mtok = 0.5',
+            [".prices[0].input_usd_per_mtok is not ['string', 'integer']"],
+        ),
+    ],
+)
+def test_the_schema_refuses_what_the_parser_refuses(text: str, told: list[str]) -> None:
+    assert faults_of(text) == told
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_the_example_of_a_key_is_of_its_kind(key: Key[object]) -> None:
+    value = tomllib.loads(f"value = {key.example}")["value"]
+
+    assert not isinstance(key.kind.read(value), Misfit)
+    assert list(faults(value, key.kind.schema())) == []
+
+
+@pytest.mark.parametrize("table", [pytest.param(table, id=table.heading) for table in TABLES])
+def test_a_table_knows_each_name_once(table: Table) -> None:
+    names = [*table.known, *table.planned, *(name for name, _ in table.elsewhere)]
+
+    assert len(names) == len(set(names))
+
+
+def test_a_policy_of_all_examples_is_good() -> None:
+    keys = {table.name: "\n".join(f"{key.name} = {key.example}" for key in table.keys) for table in TABLES}
+    fast = '[tiers.fast]\nmodel = "claude-haiku-5-5"\nthinking = "off"\n[task_types.default]\ntier = "fast"\n'
+    text = (
+        f"{keys['']}\n[tiers.frontier]\n{keys['tiers']}\n{fast}[task_types.extraction]\n{keys['task_types']}\n"
+        f"[[match]]\n{keys['match']}\n[upstream]\n{keys['upstream']}\n[[prices]]\n{keys['prices']}\n"
+        f"[prices.long_prompt]\n{keys['prices.long_prompt']}\n[prices.fast]\n{keys['prices.fast']}\n"
+    )
+
+    assert faults_of(text) == []
+    assert "extraction" in parse_book(text, file="tierwise.toml").policy.contracts
+
+
+def test_only_keys_that_must_be_there_are_required() -> None:
+    required = {
+        f"{table.name}.{key.name}" for table in TABLES for key in table.keys if key.absent == REQUIRED
+    }
+
+    assert required == {"tiers.model", "task_types.tier", "match.task_type", "prices.model"}
+
+
+def test_the_schemas_text_is_the_schema() -> None:
+    assert json.loads(policy_schema_text()) == policy_schema()
+    assert set(policy_schema()["properties"]) == set(TOP.known)
+
+
+def test_the_generated_reference_is_up_to_date() -> None:
+    tool = [sys.executable, str(ROOT / "tools" / "build_reference.py"), "--check"]
+
+    assert subprocess.run(tool, capture_output=True, text=True, check=False).stderr == ""

@@ -1,0 +1,196 @@
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from support.entries import decided, failed, posted
+from tierwise.errors import LedgerTooNew, LedgerUnavailable
+from tierwise.stores.ledger.sqlite import ROWS_A_STATEMENT, open_ledger, read_ledger
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.sqlite3"
+
+
+def rows(path: Path, sql: str) -> list[dict[str, object]]:
+    connection = read_ledger(path)
+    try:
+        return [dict(row) for row in connection.execute(sql).fetchall()]
+    finally:
+        connection.close()
+
+
+def test_a_call_is_its_decision_beside_its_ending(path: Path) -> None:
+    ledger = open_ledger(path)
+    ledger.write([decided(), posted()])
+    ledger.close()
+
+    (call,) = rows(path, "SELECT * FROM calls")
+
+    assert call["task_type"] == "extraction"
+    assert call["reasons"] == '["Because."]'
+    assert call["ending"] == "posted"
+    assert (call["input_tokens"], call["cache_write_5m_tokens"], call["cache_write_1h_tokens"]) == (100, 20, 3)
+    assert (call["cache_read_tokens"], call["output_tokens"], call["thinking_tokens"]) == (40, 50, 7)
+    assert (call["cost_nanos"], call["at_frontier_nanos"], call["as_asked_nanos"]) == (1_000, 40_000, 30_000)
+    assert (call["until_sent_us"], call["until_first_byte_us"], call["until_end_us"]) == (100, 2_000, 300)
+
+
+def test_a_failed_call_says_whose_fault_it_was_and_leaves_unknown_counts_null(path: Path) -> None:
+    ledger = open_ledger(path)
+    ledger.write([decided(), failed(cost_nanos=None, at_least_nanos=12)])
+    ledger.close()
+
+    (call,) = rows(path, "SELECT * FROM calls")
+
+    assert (call["ending"], call["fault"], call["error"], call["status"]) == (
+        "failed",
+        "provider",
+        "overloaded_error",
+        529,
+    )
+    assert (call["cost_nanos"], call["at_least_nanos"], call["input_tokens"]) == (None, 12, None)
+
+
+def test_a_call_without_an_ending_is_there_with_none(path: Path) -> None:
+    ledger = open_ledger(path)
+    ledger.write([decided()])
+    ledger.close()
+
+    assert [call["ending"] for call in rows(path, "SELECT ending FROM calls")] == [None]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, ROWS_A_STATEMENT - 1, ROWS_A_STATEMENT, 3 * ROWS_A_STATEMENT + 5])
+def test_a_batch_of_any_size_is_written_whole(path: Path, count: int) -> None:
+    ledger = open_ledger(path)
+    ledger.write([decided(f"c{n}") for n in range(count)] + [posted(f"c{n}") for n in range(count)])
+    ledger.close()
+
+    assert rows(path, "SELECT count(*) AS n FROM calls WHERE ending = 'posted'") == [{"n": count}]
+
+
+def test_a_batch_that_fails_leaves_nothing_behind(path: Path) -> None:
+    ledger = open_ledger(path)
+    ledger.write([decided("c1"), posted("c1")])
+
+    with pytest.raises(LedgerUnavailable):
+        ledger.write([decided("c2"), posted("c1")])  # c1 has its ending already
+
+    ledger.close()
+    assert rows(path, "SELECT count(*) AS n FROM entries") == [{"n": 2}]
+
+
+def test_an_entry_is_never_changed_and_never_deleted(path: Path) -> None:
+    ledger = open_ledger(path)
+    ledger.write([decided()])
+    ledger.close()
+    connection = sqlite3.connect(path)
+
+    with pytest.raises(sqlite3.IntegrityError, match="never changed"):
+        connection.execute("UPDATE entries SET cost_nanos = 0")
+    with pytest.raises(sqlite3.IntegrityError, match="never deleted"):
+        connection.execute("DELETE FROM entries")
+    connection.close()
+
+
+def test_a_ledger_can_be_read_while_it_is_written(path: Path) -> None:
+    ledger = open_ledger(path)
+    ledger.write([decided("c1")])
+    reader = read_ledger(path)
+    ledger.write([decided("c2")])
+
+    assert reader.execute("SELECT count(*) FROM calls").fetchone()[0] == 2
+    reader.close()
+    ledger.close()
+
+
+def test_a_locked_ledger_is_unavailable_and_says_so(path: Path) -> None:
+    ledger = open_ledger(path)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    with pytest.raises(LedgerUnavailable, match="locked"):
+        ledger.write([decided()])
+
+    other.execute("ROLLBACK")
+    ledger.write([decided()])
+    other.close()
+    ledger.close()
+
+
+def test_a_full_disk_is_unavailable_and_says_so(path: Path) -> None:
+    ledger = open_ledger(path)
+    ledger._connection.execute("PRAGMA max_page_count = 1")  # pyright: ignore[reportPrivateUsage] — the smallest disk there is
+
+    with pytest.raises(LedgerUnavailable, match="full"):
+        ledger.write([decided(f"c{n}", agent="x" * 200) for n in range(200)])
+
+    ledger.close()
+
+
+def test_a_file_that_is_no_ledger_is_refused(path: Path) -> None:
+    path.write_text("not a database, but long enough to look like one" * 100)
+
+    with pytest.raises(LedgerUnavailable, match="not a database"):
+        open_ledger(path)
+    with pytest.raises(LedgerUnavailable):
+        read_ledger(path)
+
+
+def test_a_missing_ledger_is_not_made_by_reading_it(path: Path) -> None:
+    with pytest.raises(LedgerUnavailable, match="no such file"):
+        read_ledger(path)
+
+    assert not path.exists()
+
+
+def test_a_folder_that_is_missing_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(LedgerUnavailable, match="unable to open"):
+        open_ledger(tmp_path / "nowhere" / "ledger.sqlite3")
+
+
+def test_a_ledger_of_a_newer_version_is_refused_both_ways(path: Path) -> None:
+    open_ledger(path).close()
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 999")
+    connection.close()
+
+    with pytest.raises(LedgerTooNew, match="999"):
+        open_ledger(path)
+    with pytest.raises(LedgerTooNew, match="newer Tierwise"):
+        read_ledger(path)
+
+
+def test_an_empty_database_is_no_ledger_to_read_but_becomes_one_to_write(path: Path) -> None:
+    sqlite3.connect(path).close()
+    path.touch()
+
+    with pytest.raises(LedgerUnavailable, match="not a ledger"):
+        read_ledger(path)
+
+    open_ledger(path).close()
+    read_ledger(path).close()
+
+
+def test_what_was_written_survives_the_death_of_the_process(path: Path) -> None:
+    script = textwrap.dedent(f"""
+        import os, sys
+        sys.path[:0] = {sys.path!r}
+        from support.entries import decided
+        from tierwise.stores.ledger.sqlite import open_ledger
+        ledger = open_ledger({str(path)!r})
+        for n in range(100):
+            ledger.write([decided(f"c{{n}}")])
+        print("written", flush=True)
+        os.kill(os.getpid(), {int(signal.SIGKILL)})
+    """)
+
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+
+    assert (ended.stdout.strip(), ended.returncode) == ("written", -signal.SIGKILL)
+    assert rows(path, "SELECT count(*) AS n FROM calls") == [{"n": 100}]

@@ -1,0 +1,74 @@
+"""Entries, whole, with what a test is about as arguments."""
+
+from typing import Any
+
+from tierwise.core.ledger import NO_TIMINGS, Decided, Failed, Fault, Posted, Timings
+from tierwise.usage import Usage
+
+
+def decided(call_id: str = "c1", **changes: Any) -> Decided:
+    values: dict[str, Any] = {
+        "call_id": call_id,
+        "at_us": 1_000_000,
+        "task_type": "extraction",
+        "declared": "header",
+        "unknown_type": None,
+        "task_id": "t1",
+        "run_id": "r1",
+        "agent": "reader",
+        "requested_model": "claude-opus-5-5",
+        "tier": "fast",
+        "decided_model": "claude-haiku-5-5",
+        "acts": True,
+        "stream": False,
+        "max_tokens_asked": 32_000,
+        "max_tokens_sent": 512,
+        "policy_version": "0123456789ab",
+        "selection_probability": 1.0,
+        "reasons": ("Because.",),
+        "changes": ("max_tokens: 32000 -> 512 (decision.max_tokens)",),
+    }
+    return Decided(**(values | changes))
+
+
+def posted(call_id: str = "c1", **changes: Any) -> Posted:
+    values: dict[str, Any] = {
+        "call_id": call_id,
+        "at_us": 2_000_000,
+        "served_model": "claude-haiku-5-5",
+        "stop_reason": "end_turn",
+        "usage": Usage(
+            input_tokens=100,
+            cache_write_5m_tokens=20,
+            cache_write_1h_tokens=3,
+            cache_read_tokens=40,
+            output_tokens=50,
+        ),
+        "thinking_tokens": 7,
+        "cost_nanos": 1_000,
+        "price_version": "p1",
+        "at_frontier_nanos": 40_000,
+        "as_asked_nanos": 30_000,
+        "as_decided_nanos": 1_000,
+        "timings": Timings(until_sent_us=100, until_first_byte_us=2_000, until_end_us=300),
+        "request_id": "req_1",
+    }
+    return Posted(**(values | changes))
+
+
+def failed(call_id: str = "c1", **changes: Any) -> Failed:
+    values: dict[str, Any] = {
+        "call_id": call_id,
+        "at_us": 2_000_000,
+        "fault": Fault.PROVIDER,
+        "error": "overloaded_error",
+        "status": 529,
+        "served_model": None,
+        "usage": None,
+        "cost_nanos": 0,
+        "at_least_nanos": None,
+        "price_version": "p1",
+        "timings": NO_TIMINGS,
+        "request_id": None,
+    }
+    return Failed(**(values | changes))
