@@ -23,7 +23,7 @@ test: $(VENV)/.ready ## the whole test suite
 	@$(BIN)/python -m pytest -n auto $(ARGS)
 
 soak: $(VENV)/.ready ## the long runs that `make test` has a small version of
-	@$(BIN)/python -m pytest -m soak $(ARGS)
+	@$(BIN)/python -m pytest -m soak -n 0 -s tests/soak $(ARGS)
 
 check: $(VENV)/.ready ## linters, types, import floors, generated files
 	@$(BIN)/ruff check .

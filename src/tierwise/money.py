@@ -1,6 +1,6 @@
 """Money is a whole number of nanodollars; a price is a Decimal; a cost is rounded once."""
 
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
 from typing import Final, TypeAlias
 
 from tierwise.errors import MoneyError
@@ -14,21 +14,21 @@ Attos: TypeAlias = int
 NANOS_PER_USD: Final = 10**9
 ATTOS_PER_NANO: Final = 10**9
 
+_EXACT: Final = Context(prec=40, Emax=39, traps=[InvalidOperation, Overflow, Inexact])
+
 
 def usd(amount: str | int | Decimal) -> Nanos:
     """Convert dollars to nanodollars, exactly.
 
     Raises:
-        MoneyError: the amount is not a finite number, or is finer than a nanodollar.
+        MoneyError: the amount is not a number below 10³¹, or is finer than a nanodollar.
     """
     try:
-        nanos = Decimal(amount).scaleb(9)
-        whole = int(nanos)
-    except (InvalidOperation, ValueError, OverflowError) as error:
+        return int(Decimal(amount).scaleb(9, _EXACT).to_integral_exact(context=_EXACT))
+    except (InvalidOperation, ValueError, OverflowError, Overflow) as error:
         raise MoneyError(amount=str(amount), why="is not an amount of dollars") from error
-    if whole != nanos:
-        raise MoneyError(amount=str(amount), why="is finer than a nanodollar")
-    return whole
+    except Inexact as error:
+        raise MoneyError(amount=str(amount), why="is finer than a nanodollar") from error
 
 
 def round_half_even(attos: Attos) -> Nanos:
@@ -48,7 +48,7 @@ def round_up(attos: Attos) -> Nanos:
 def format_usd(nanos: Nanos | None, *, places: int = 2) -> str:
     """Write an amount for people: `$1,234.56`; `unknown` for None, which is never zero.
 
-    An amount that would show as zero is given as many places as its first two figures need.
+    An amount below one unit of the last place is given as many places as its first two figures need.
     """
     if nanos is None:
         return "unknown"

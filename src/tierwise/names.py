@@ -2,13 +2,19 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from functools import lru_cache
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name closest to `name`, or None where nothing is close.
 
-    A name that is part of another, or differs only by case, dashes and underscores, counts as close.
+    Case counts for nothing, and dashes, underscores and spaces are the same.
     """
+    return _nearest(name, tuple(known))
+
+
+@lru_cache(maxsize=1024)
+def _nearest(name: str, known: tuple[str, ...]) -> str | None:
     by_plain = {_plain(candidate): candidate for candidate in known}
     matches = get_close_matches(_plain(name), by_plain, n=1, cutoff=0.6)
     return by_plain[matches[0]] if matches else None

@@ -22,7 +22,7 @@ FAMILY_46 = frozenset({S46, O46})
 CLASS_55 = frozenset({S55, O55})
 FABLE = F5 | F51 | F52
 
-TOOL = {"name": "look", "input_schema": {"type": "object", "properties": {}}}
+TOOL: dict[str, Any] = {"name": "look", "input_schema": {"type": "object", "properties": {}}}
 HELLO = [{"role": "user", "content": "Hello"}]
 
 # What is added to a plain request, and the models that refuse it.
@@ -155,13 +155,13 @@ def test_version_2026_10_21_refuses_sampling_on_every_model(served: Running, fie
     assert statuses == {400}
 
 
-@pytest.mark.parametrize(
-    ("message", "wrong"),
-    [
-        ({"role": "assistant", "content": [{"type": "document", "source": {}}]}, "`document`"),
-        ({"role": "user", "content": [{"type": "text", "text": "a", "citations": [{}]}]}, "citations"),
-    ],
-)
+BLOCKS: list[tuple[dict[str, Any], str]] = [
+    ({"role": "assistant", "content": [{"type": "document", "source": {}}]}, "`document`"),
+    ({"role": "user", "content": [{"type": "text", "text": "a", "citations": [{}]}]}, "citations"),
+]
+
+
+@pytest.mark.parametrize(("message", "wrong"), BLOCKS)
 def test_version_2026_10_21_refuses_blocks_that_2023_06_01_takes(
     served: Running, message: dict[str, Any], wrong: str
 ) -> None:

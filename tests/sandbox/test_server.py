@@ -171,6 +171,14 @@ def test_beyond_the_rate_limit_the_answer_is_429_until_the_minute_has_passed() -
         assert sandbox.billing()["calls"] == 3
 
 
+def test_latency_and_gaps_change_neither_the_reply_nor_the_bill() -> None:
+    streamed = {**BODY, "stream": True}
+    with running(seed=1) as quick, running(seed=1, latency_ms=5, event_gap_ms=1) as slow:
+        assert quick.messages(BODY).json() == slow.messages(BODY).json()
+        assert quick.messages(streamed).body == slow.messages(streamed).body
+        assert quick.billing() == slow.billing()
+
+
 def test_two_sandboxes_run_side_by_side() -> None:
     with running(seed=1) as one, running(seed=2) as other:
         one.messages(BODY)

@@ -113,8 +113,8 @@ def test_a_text_of_so_many_tokens_counts_so_many(tokens: int, of: Model) -> None
 
 
 def test_the_count_endpoint_says_what_a_call_is_billed_for(sandbox: Running) -> None:
-    tool = {"name": "look", "input_schema": {"type": "object", "properties": {}}}
-    body = {
+    tool: dict[str, Any] = {"name": "look", "input_schema": {"type": "object", "properties": {}}}
+    body: dict[str, Any] = {
         "model": "claude-sonnet-5",
         "system": "Be brief.",
         "tools": [tool],

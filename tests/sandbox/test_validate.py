@@ -7,91 +7,91 @@ from tierwise.sandbox.server import Running
 
 HELLO = [{"role": "user", "content": "Hello"}]
 PLAIN = {"model": "claude-opus-4-6", "max_tokens": 2_000, "messages": HELLO}
-LOOK = {"name": "look", "input_schema": {"type": "object"}}
-USE = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {}}
-RESULT = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "found"}
+LOOK: dict[str, Any] = {"name": "look", "input_schema": {"type": "object"}}
+USE: dict[str, Any] = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {}}
+RESULT: dict[str, Any] = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "found"}
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"max_tokens": None}, "max_tokens: Field required"),
-        ({"max_tokens": "9"}, "max_tokens: Input should be a valid integer"),
-        ({"max_tokens": True}, "max_tokens: Input should be a valid integer"),
-        ({"max_tokens": -1}, "max_tokens: Input should be greater than or equal to 0"),
-        (
-            {"max_tokens": 128_001},
-            "max_tokens: 128001 > 128000, which is the maximum allowed number of output tokens for claude-opus-4-6",
-        ),
-        ({"messages": None}, "messages: Field required"),
-        ({"messages": "Hello"}, "messages: Input should be a valid list"),
-        ({"messages": []}, "messages: at least one message is required"),
-        ({"messages": ["Hello"]}, "messages.0: Input should be a valid dictionary"),
-        ({"messages": [{"content": "a"}]}, "messages.0.role: Field required"),
-        ({"messages": [{"role": "user"}]}, "messages.0.content: Field required"),
-        ({"messages": [{"role": "tool", "content": "a"}]}, "messages.0.role: Input should be"),
-        (
-            {"messages": [{"role": "assistant", "content": "a"}, *HELLO]},
-            'messages: first message must use the "user"',
-        ),
-        (
-            {"messages": [{"role": "user", "content": ""}]},
-            "messages.0: all messages must have non-empty content",
-        ),
-        ({"messages": [{"role": "user", "content": 3}]}, "messages.0.content: Input should be"),
-        ({"messages": [{"role": "user", "content": [{}]}]}, "messages.0.content.0.type: Field required"),
-        (
-            {"messages": [{"role": "user", "content": [{"type": "text"}]}]},
-            "messages.0.content.0.text.text: Field required",
-        ),
-        (
-            {"messages": [{"role": "user", "content": [{"type": "text", "text": ""}]}]},
-            "messages.0.content.0: text content blocks must be non-empty",
-        ),
-        ({"messages": [{"role": "user", "content": [RESULT]}]}, "messages.0: unexpected `tool_use_id`"),
-        (
-            {"messages": [*HELLO, {"role": "assistant", "content": [USE]}, *HELLO]},
-            "messages.1: `tool_use` ids were found without `tool_result` blocks immediately after: toolu_1",
-        ),
-        ({"model": 3}, "model: Input should be a valid string"),
-        ({"stream": "yes"}, "stream: Input should be a valid boolean"),
-        ({"system": 3}, "system: Input should be a valid string or list"),
-        ({"system": [{"type": "image", "source": {}}]}, "system.0.type: Input should be 'text'"),
-        ({"stop_sequences": [" "]}, "stop_sequences: each stop sequence must contain non-whitespace"),
-        ({"temperature": 1.5}, "temperature: range: 0..1"),
-        ({"top_p": -0.5}, "top_p: range: 0..1"),
-        ({"temperature": 0.5, "thinking": {"type": "adaptive"}}, "temperature: may only be set to 1"),
-        ({"top_k": 5, "thinking": {"type": "adaptive"}}, "top_k: must be unset"),
-        ({"top_p": 0.5, "thinking": {"type": "adaptive"}}, "top_p: must be at least 0.95"),
-        ({"thinking": {"type": "always"}}, "thinking: Input tag 'always'"),
-        ({"thinking": {"type": "enabled"}}, "thinking.enabled.budget_tokens: Field required"),
-        (
-            {"thinking": {"type": "enabled", "budget_tokens": 1023}},
-            "thinking.enabled.budget_tokens: Input should be",
-        ),
-        (
-            {"thinking": {"type": "enabled", "budget_tokens": 2_000}},
-            "max_tokens: must be greater than `thinking.budget_tokens`",
-        ),
-        (
-            {"thinking": {"type": "adaptive", "budget_tokens": 1_024}},
-            "thinking.adaptive.budget_tokens: Extra inputs are not permitted",
-        ),
-        ({"thinking": {"type": "adaptive", "display": "all"}}, "thinking.adaptive.display: Input should be"),
-        ({"output_config": {"effort": "huge"}}, "output_config.effort: Input should be"),
-        ({"output_config": {"format": {"type": "json"}}}, "output_config.format: Input should be"),
-        ({"tools": [{"name": "look"}]}, "tools.0.custom.input_schema: Field required"),
-        ({"tools": [LOOK, LOOK]}, "tools: Tool names must be unique."),
-        ({"tool_choice": {"type": "auto"}}, "tool_choice: may only be specified while providing tools"),
-        ({"tools": [LOOK], "tool_choice": {"type": "tool", "name": "x"}}, "tool_choice: Tool 'x' not found"),
-        ({"tools": [LOOK], "tool_choice": {"type": "some"}}, "tool_choice: Input tag 'some'"),
-        ({"inference_geo": "eu"}, "inference_geo: Input should be"),
-        ({"service_tier": "priority"}, "service_tier: Input should be"),
-        ({"speed": "slow"}, "speed: Input should be"),
-        ({"metadata": "me"}, "metadata: Input should be a valid dictionary"),
-        ({"fallbacks": "first"}, "fallbacks: Input should be a valid list or 'default'"),
-    ],
-)
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"max_tokens": None}, "max_tokens: Field required"),
+    ({"max_tokens": "9"}, "max_tokens: Input should be a valid integer"),
+    ({"max_tokens": True}, "max_tokens: Input should be a valid integer"),
+    ({"max_tokens": -1}, "max_tokens: Input should be greater than or equal to 0"),
+    (
+        {"max_tokens": 128_001},
+        "max_tokens: 128001 > 128000, which is the maximum allowed number of output tokens for claude-opus-4-6",
+    ),
+    ({"messages": None}, "messages: Field required"),
+    ({"messages": "Hello"}, "messages: Input should be a valid list"),
+    ({"messages": []}, "messages: at least one message is required"),
+    ({"messages": ["Hello"]}, "messages.0: Input should be a valid dictionary"),
+    ({"messages": [{"content": "a"}]}, "messages.0.role: Field required"),
+    ({"messages": [{"role": "user"}]}, "messages.0.content: Field required"),
+    ({"messages": [{"role": "tool", "content": "a"}]}, "messages.0.role: Input should be"),
+    (
+        {"messages": [{"role": "assistant", "content": "a"}, *HELLO]},
+        'messages: first message must use the "user"',
+    ),
+    (
+        {"messages": [{"role": "user", "content": ""}]},
+        "messages.0: all messages must have non-empty content",
+    ),
+    ({"messages": [{"role": "user", "content": 3}]}, "messages.0.content: Input should be"),
+    ({"messages": [{"role": "user", "content": [{}]}]}, "messages.0.content.0.type: Field required"),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "text"}]}]},
+        "messages.0.content.0.text.text: Field required",
+    ),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": ""}]}]},
+        "messages.0.content.0: text content blocks must be non-empty",
+    ),
+    ({"messages": [{"role": "user", "content": [RESULT]}]}, "messages.0: unexpected `tool_use_id`"),
+    (
+        {"messages": [*HELLO, {"role": "assistant", "content": [USE]}, *HELLO]},
+        "messages.1: `tool_use` ids were found without `tool_result` blocks immediately after: toolu_1",
+    ),
+    ({"model": 3}, "model: Input should be a valid string"),
+    ({"stream": "yes"}, "stream: Input should be a valid boolean"),
+    ({"system": 3}, "system: Input should be a valid string or list"),
+    ({"system": [{"type": "image", "source": {}}]}, "system.0.type: Input should be 'text'"),
+    ({"stop_sequences": [" "]}, "stop_sequences: each stop sequence must contain non-whitespace"),
+    ({"temperature": 1.5}, "temperature: range: 0..1"),
+    ({"top_p": -0.5}, "top_p: range: 0..1"),
+    ({"temperature": 0.5, "thinking": {"type": "adaptive"}}, "temperature: may only be set to 1"),
+    ({"top_k": 5, "thinking": {"type": "adaptive"}}, "top_k: must be unset"),
+    ({"top_p": 0.5, "thinking": {"type": "adaptive"}}, "top_p: must be at least 0.95"),
+    ({"thinking": {"type": "always"}}, "thinking: Input tag 'always'"),
+    ({"thinking": {"type": "enabled"}}, "thinking.enabled.budget_tokens: Field required"),
+    (
+        {"thinking": {"type": "enabled", "budget_tokens": 1023}},
+        "thinking.enabled.budget_tokens: Input should be",
+    ),
+    (
+        {"thinking": {"type": "enabled", "budget_tokens": 2_000}},
+        "max_tokens: must be greater than `thinking.budget_tokens`",
+    ),
+    (
+        {"thinking": {"type": "adaptive", "budget_tokens": 1_024}},
+        "thinking.adaptive.budget_tokens: Extra inputs are not permitted",
+    ),
+    ({"thinking": {"type": "adaptive", "display": "all"}}, "thinking.adaptive.display: Input should be"),
+    ({"output_config": {"effort": "huge"}}, "output_config.effort: Input should be"),
+    ({"output_config": {"format": {"type": "json"}}}, "output_config.format: Input should be"),
+    ({"tools": [{"name": "look"}]}, "tools.0.custom.input_schema: Field required"),
+    ({"tools": [LOOK, LOOK]}, "tools: Tool names must be unique."),
+    ({"tool_choice": {"type": "auto"}}, "tool_choice: may only be specified while providing tools"),
+    ({"tools": [LOOK], "tool_choice": {"type": "tool", "name": "x"}}, "tool_choice: Tool 'x' not found"),
+    ({"tools": [LOOK], "tool_choice": {"type": "some"}}, "tool_choice: Input tag 'some'"),
+    ({"inference_geo": "eu"}, "inference_geo: Input should be"),
+    ({"service_tier": "priority"}, "service_tier: Input should be"),
+    ({"speed": "slow"}, "speed: Input should be"),
+    ({"metadata": "me"}, "metadata: Input should be a valid dictionary"),
+    ({"fallbacks": "first"}, "fallbacks: Input should be a valid list or 'default'"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), WRONG)
 def test_a_wrong_field_is_refused_by_its_name(served: Running, change: dict[str, Any], message: str) -> None:
     body = {name: value for name, value in {**PLAIN, **change}.items() if value is not None}
 

@@ -41,30 +41,37 @@ COMMANDS: Final[Mapping[str, _Entry]] = {
     "schema": _Entry(
         module="policy", function="schema", summary="Print the JSON Schema of the policy file, for editors."
     ),
-    "serve": _Entry(
-        module="serve", function="serve", summary="Serve the gateway until SIGTERM or Ctrl-C."
-    ),
+    "serve": _Entry(module="serve", function="serve", summary="Serve the gateway until SIGTERM or Ctrl-C."),
     "run": _Entry(
         module="run",
         function="run",
-        summary="Run one command with a gateway of its own, and report what it spent.",
+        summary="Run one command with a gateway of its own.",
         settings={"allow_interspersed_args": False},
     ),
     "explain": _Entry(
-        module="explain", function="explain", summary="Explain what a request would be sent as, or what a call was."
+        module="explain",
+        function="explain",
+        summary="Explain what a request would be sent as, or what a call was.",
     ),
     "prices": _Entry(module="prices", function="prices", summary="List what the models cost."),
+    "report": _Entry(module="report", function="report", summary="Show what was spent and on what."),
     "sandbox": _Entry(
         module="sandbox", function="sandbox", summary="Serve a provider on loopback, for tries without a key."
+    ),
+    "demo": _Entry(
+        module="demo.command",
+        function="demo",
+        summary="Run a day of a fleet, and show where its money goes.",
     ),
 }
 """In the order of `tierwise --help`."""
 
-_MODE: Final[Mapping[str, Any]] = {
-    "add_completion": False,
-    "rich_markup_mode": None,
-    "pretty_exceptions_enable": False,
-}
+
+def _typer(*, add_completion: bool, **settings: Any) -> typer.Typer:
+    """A plain one: help is text that any pipe and any terminal takes, and a traceback shows no values."""
+    return typer.Typer(
+        add_completion=add_completion, rich_markup_mode=None, pretty_exceptions_enable=False, **settings
+    )
 
 
 class _Unloaded(TyperCommand):
@@ -77,7 +84,7 @@ class _Unloaded(TyperCommand):
     def load(self) -> Any:
         """Import the command's module and return the command."""
         function = getattr(import_module(f"tierwise.cli.{self._entry.module}"), self._entry.function)
-        alone = typer.Typer(**_MODE)
+        alone = _typer(add_completion=False)
         alone.command(self.name, context_settings=dict(self._entry.settings))(function)
         return typer.main.get_command(alone)
 
@@ -114,9 +121,7 @@ The provider's key is read from ANTHROPIC_API_KEY and from nowhere else. TIERWIS
 for --policy and --ledger.
 """
 
-app: Final = typer.Typer(
-    cls=_Commands, no_args_is_help=True, epilog=_EPILOG, **{**_MODE, "add_completion": True}
-)
+app: Final = _typer(add_completion=True, cls=_Commands, no_args_is_help=True, epilog=_EPILOG)
 
 
 def _print_version(wanted: bool) -> None:

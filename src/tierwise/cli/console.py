@@ -2,13 +2,12 @@
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final, TextIO
 
 import msgspec
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -42,8 +41,12 @@ err: Final = _console(sys.stderr, stderr=True)
 
 
 def say(text: str, console: Console = out) -> None:
-    """Print text as it is: brackets are no markup, and only a terminal breaks its lines."""
-    console.print(text, markup=False, soft_wrap=True)
+    """Print text as it is: brackets are no markup, and no line is broken.
+
+    What callers sent may stand in it, so control characters are made harmless.
+    """
+    plain = "".join(letter if letter.isprintable() or letter == "\n" else "�" for letter in text)
+    console.print(plain, markup=False, soft_wrap=True)
 
 
 def print_json(value: object) -> None:
@@ -56,11 +59,11 @@ def write_json(path: Path, value: object) -> None:
     path.write_text(_json(value), encoding="utf-8")
 
 
-def new_table(*columns: str, numbers: tuple[str, ...] = ()) -> Table:
-    """Begin a table whose columns `numbers` are set to the right; without a terminal it draws no lines."""
-    table = Table(box=box.SIMPLE_HEAD if out.is_terminal else None, pad_edge=False)
+def new_table(*columns: str, numbers: Collection[str] = ()) -> Table:
+    """Begin a table without lines, which reads the same on a terminal and in a file; `numbers` go to the right."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
-        table.add_column(column, justify="right" if column in numbers else "left", no_wrap=True)
+        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
     return table
 
 

@@ -11,8 +11,8 @@ DEFAULT_LEDGER: Final = Path("tierwise.sqlite3")
 
 def _address(url: str | None) -> str | None:
     """Read an address as the policy's `base_url` is read."""
-    from tierwise.config.kinds import Misfit  # noqa: PLC0415 — only where it is used
     from tierwise.config.keys import BASE_URL  # noqa: PLC0415
+    from tierwise.config.kinds import Misfit  # noqa: PLC0415 — only where it is used
 
     if url is None:
         return None
@@ -33,8 +33,13 @@ LedgerOption: TypeAlias = Annotated[
 UpstreamOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        "--upstream", metavar="URL", callback=_address, help="Where calls go, in place of the policy's base_url."
+        "--upstream",
+        metavar="URL",
+        callback=_address,
+        help="Where calls go, in place of the policy's base_url.",
     ),
 ]
-LogLevelOption: TypeAlias = Annotated[LogLevel, typer.Option("--log-level", help="What goes to the log, on stderr.")]
+LogLevelOption: TypeAlias = Annotated[
+    LogLevel, typer.Option("--log-level", help="What goes to the log, on stderr.")
+]
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON with stable names.")]

@@ -24,7 +24,10 @@ def init(
         typer.Option(help="Opus 5.5 and Haiku 5.5, or Opus 4.6 and Haiku 4.5."),
     ] = "5.5",
     path: Annotated[
-        Path, typer.Option("--path", "--policy", envvar="TIERWISE_POLICY", help="Where to write it.", dir_okay=False)
+        Path,
+        typer.Option(
+            "--path", "--policy", envvar="TIERWISE_POLICY", help="Where to write it.", dir_okay=False
+        ),
     ] = DEFAULT_POLICY,
     schema: Annotated[
         bool, typer.Option("--schema", help="Put the JSON Schema beside it, and tell editors so.")
@@ -94,7 +97,9 @@ def _print_meaning(book: "Book", file: Path) -> None:
         say(line, err)
     policy = book.policy
     say(f"{file} is fine: policy {policy.version}, mode {policy.mode}, prices {book.prices.version}")
-    table = new_table("task type", "tier", "model", "max_tokens", "effort", "thinking", numbers=("max_tokens",))
+    table = new_table(
+        "task type", "tier", "model", "max_tokens", "effort", "thinking", numbers=("max_tokens",)
+    )
     for row in _rows(policy):
         table.add_row(*("" if value is None else str(value) for value in row.values()))
     out.print(table)

@@ -10,41 +10,43 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tierwise.cli.console import out, print_json
+from tierwise.cli.console import new_table, out, print_json, say
+from tierwise.cli.options import DEFAULT_LEDGER, JsonOption, LedgerOption
 from tierwise.engine.clock import now_us
 from tierwise.money import Nanos, format_usd
-from tierwise.stores.ledger.reports import DIMENSIONS, Line, Report, Totals, report
+from tierwise.stores.ledger import reports
+from tierwise.stores.ledger.reports import By, Report, Totals
 from tierwise.stores.ledger.sqlite import read_ledger
 
 _UNITS: Final = {"m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
-def report_command(
-    by: Annotated[str, typer.Option("--by", help=f"What a line is: {', '.join(DIMENSIONS)}.")] = "type",
+def report(
+    by: Annotated[By, typer.Option("--by", help="What a line is.")] = "type",
     since: Annotated[
-        str | None, typer.Option("--since", help="From when: 24h, 7d, 2026-11-01 or 2026-11-01T09:00 (UTC).")
+        str | None,
+        typer.Option(
+            "--since", metavar="WHEN", help="From when: 24h, 7d, 2026-11-01, 2026-11-01T09:00 (UTC)."
+        ),
     ] = None,
     until: Annotated[
-        str | None, typer.Option("--until", help="To when, in the same forms; not included.")
+        str | None,
+        typer.Option("--until", metavar="WHEN", help="Up to when, in the same forms; not included."),
     ] = None,
-    ledger: Annotated[
-        Path, typer.Option("--ledger", envvar="TIERWISE_LEDGER", help="The ledger's file.")
-    ] = Path("tierwise.sqlite3"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON with stable names.")] = False,
+    ledger: LedgerOption = DEFAULT_LEDGER,
+    as_json: JsonOption = False,
 ) -> None:
-    """Show what was spent and on what, against two baselines.
+    """Show what was spent and on what.
 
-    The baselines price the same tokens at the frontier tier's model, and at the models that the callers asked for.
-    They are naive: another model would have written replies of another length.
+    Two baselines stand beside the spend: they price the same tokens at the frontier tier's model, and at the models
+    that the callers asked for. They are naive: another model would have written replies of another length.
 
     Example: tierwise report --by agent --since 24h
     """
-    if by not in DIMENSIONS:
-        raise typer.BadParameter(f"{by!r} is none of {', '.join(DIMENSIONS)}", param_hint="--by")
     at_us = now_us()
     connection = read_ledger(ledger)
     try:
-        found = report(
+        found = reports.report(
             connection,
             by=by,
             since_us=_moment(since, at_us=at_us, hint="--since"),
@@ -62,7 +64,7 @@ def print_run_report(ledger: Path, *, since_us: int, console: Console) -> None:
     """Print the report of one run by task type: what `tierwise run` ends with."""
     connection = read_ledger(ledger)
     try:
-        print_report(report(connection, since_us=since_us), console)
+        print_report(reports.report(connection, since_us=since_us), console)
     finally:
         connection.close()
 
@@ -111,38 +113,38 @@ def dollars(nanos: Nanos | None) -> Decimal | None:
 def print_report(found: Report, console: Console) -> None:
     """Print a report for people."""
     if found.total.calls == 0:
-        console.print("No calls in this span.")
+        say("No calls in this span.", console)
         return
     console.print(_table(found))
     for sentence in _remarks(found):
-        console.print(sentence)
+        say(sentence, console)
+
+
+_COLUMNS: Final = (
+    "calls",
+    "spend",
+    "share",
+    "at frontier",
+    "as asked",
+    "cut",
+    "waste",
+    "cache hits",
+    "output",
+)
 
 
 def _table(found: Report) -> Table:
-    table = Table(title=None, show_footer=len(found.lines) > 1)
-    total = found.total
-    table.add_column(found.by, footer="total", overflow="fold")
-    for name, footer in (
-        ("calls", f"{total.calls:,}"),
-        ("spend", format_usd(total.cost_nanos)),
-        ("share", ""),
-        ("at frontier", format_usd(total.at_frontier_nanos)),
-        ("as asked", format_usd(total.as_asked_nanos)),
-        ("cut", _share(total.truncated_share)),
-        ("waste", format_usd(total.truncation_waste_nanos)),
-        ("cache hits", _share(total.cache_hit_share)),
-        ("output", _count(total.output_tokens)),
-    ):
-        table.add_column(name, footer=footer, justify="right", no_wrap=True)
+    table = new_table(found.by, *_COLUMNS, numbers=_COLUMNS)
     for line in found.lines:
-        table.add_row(*_cells(line, total))
+        table.add_row(line.key, *_cells(line.totals, found.total))
+    if len(found.lines) > 1:
+        table.add_section()
+        table.add_row("total", *_cells(found.total, found.total), style="bold")
     return table
 
 
-def _cells(line: Line, total: Totals) -> Sequence[str]:
-    mine = line.totals
+def _cells(mine: Totals, total: Totals) -> Sequence[str]:
     return (
-        line.key,
         f"{mine.calls:,}",
         format_usd(mine.cost_nanos),
         _share(mine.cost_nanos / total.cost_nanos if total.cost_nanos else None),

@@ -69,7 +69,10 @@ def serve(
     try:
         run(settings, ready=announce)
     except OSError as error:
-        say(f"tierwise: {host}:{port} cannot be listened on: {error.strerror or error}; try another --port", err)
+        say(
+            f"tierwise: {host}:{port} cannot be listened on: {error.strerror or error}; try another --port",
+            err,
+        )
         raise typer.Exit(ExitCode.ENVIRONMENT) from error
 
 
@@ -92,7 +95,10 @@ def _is_loopback(host: str) -> bool:
 
 def _log_to_stderr(level: LogLevel) -> None:
     logging.basicConfig(
-        level=level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+        level=level.upper(),
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        force=True,
     )
     if level == "info":
         logging.getLogger("uvicorn").setLevel(logging.WARNING)

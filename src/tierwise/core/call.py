@@ -37,9 +37,10 @@ class Call:
     task_budget: bool = False
     """Whether `output_config.task_budget` is there."""
     sampling: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """`temperature`, `top_p` and `top_k`, those that were sent, with their values."""
+    """`temperature`, `top_p` and `top_k`, those that were sent, with their values; None for one that is no number."""
     prefill: bool = False
-    """Whether the last message is the assistant's own: the beginning of an answer."""
+    """Whether the last message is the assistant's own: the beginning of an answer. One that holds a paused turn of
+    the provider's tools is none: every model continues it."""
     turns: int = 1
     """Number of messages."""
     system_turns: bool = False
@@ -59,4 +60,4 @@ class Call:
     thinking_replayed: bool = False
     """Whether an earlier assistant message carries thinking blocks, which are bound to their conversation."""
     opening: str | None = None
-    """Fingerprint of the system prompt and the first message; the same for every turn of a conversation."""
+    """Fingerprint of the first message; the same for every turn of a conversation."""

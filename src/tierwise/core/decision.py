@@ -22,8 +22,6 @@ class Why(StrEnum):
     """A tier's model cannot take this body."""
     CAP = "cap"
     """Where `max_tokens` comes from."""
-    EFFORT = "effort"
-    """Where effort and thinking come from."""
     OBSERVED = "observed"
     """The decision is recorded and not acted on."""
     UNDECLARED = "undeclared"
@@ -43,7 +41,7 @@ class Decision:
     """What one call is sent as."""
 
     tier: str | None
-    """None where no contract applies."""
+    """None where no contract applies, or the policy observes and no tier takes the body."""
     model: str
     """The provider's id that goes on the wire."""
     max_tokens: int
@@ -65,4 +63,3 @@ class Refusal:
     code: Literal["unknown-task-type", "ineligible", "thread"]
     sentence: str
     """For the caller: what is wrong and what to do."""
-    reasons: tuple[Reason, ...] = ()

@@ -31,7 +31,7 @@ class Decided:
     requested_model: str
     """As the caller wrote it, virtual names included."""
     tier: str | None
-    """The tier that was decided; None where no contract applied or the call was refused."""
+    """The tier that was decided; None where there was none to decide, or the call was refused."""
     decided_model: str | None
     """The model that was decided; None where the call was refused."""
     acts: bool
@@ -80,7 +80,8 @@ class Posted:
     """None where a model that took part has no price, or the provider does not say whether it bills."""
     price_version: str
     at_frontier_nanos: Nanos | None
-    """The same tokens at the frontier tier's model: a naive baseline, it assumes equal lengths."""
+    """The same tokens at the frontier tier's model: a naive baseline, it assumes equal lengths. This one and the
+    next two are None where that model has no price, or the provider does not say whether it bills."""
     as_asked_nanos: Nanos | None
     """The same tokens at the model that the caller asked for; the call's own cost where it asked for none."""
     as_decided_nanos: Nanos | None
@@ -107,7 +108,7 @@ class Failed:
     fault: Fault
     error: str
     """The error's type: the provider's word where it sent one (`overloaded_error`), else ours
-    (`caller-left`, `stream-broke`, `unreachable`, `timeout`, `refused`)."""
+    (`caller-left`, `gateway-stopped`, `stream-broke`, `no-usage`, `unreachable`, `timeout`, or a refusal's code)."""
     status: int | None
     """HTTP status of the provider's reply; None where there was none."""
     served_model: str | None

@@ -77,11 +77,13 @@ def _fitted(call: Call, decision: Decision) -> Fitted | Ineligible:
     model = find(decision.model)
     if model is not None:
         return fit(call, model=model, decision=decision)
-    changes = [_change("model", call.requested_model, decision.model)]
+    changes: list[Change] = []
+    if decision.model != call.requested_model:
+        changes.append(_change("model", call.requested_model, decision.model))
     if decision.max_tokens != call.max_tokens:
         changes.append(_change("max_tokens", call.max_tokens, decision.max_tokens))
     return Fitted(changes=tuple(changes))
 
 
 def _change(name: str, before: str | int, after: str | int) -> Change:
-    return Change(path=(name,), before=before, after=after, rule=name, why="As decided.")
+    return Change(path=(name,), before=before, after=after, rule=f"decision.{name}", why="As decided.")

@@ -104,11 +104,13 @@ def _cap(call: Call, contract: Contract, tier: Tier) -> tuple[int, Reason]:
     asked = call.max_tokens
     if contract.max_tokens is None:
         return asked, _why_cap(f"{contract.name} has no cap: the caller's {asked} stays.")
-    ceiling = max(contract.max_tokens, cap_floor(tier, contract))
-    if asked <= ceiling:
+    if asked <= contract.max_tokens:
         return asked, _why_cap(f"The caller's cap of {asked} is within the contract's.")
+    ceiling = max(contract.max_tokens, cap_floor(tier, contract))
     if ceiling > contract.max_tokens:
-        room = f"{tier.model} needs that much room to think; the contract's is {contract.max_tokens}"
+        room = f"{tier.model} needs {ceiling} for room to think; the contract's is {contract.max_tokens}"
+        if asked <= ceiling:
+            return asked, _why_cap(f"The caller's cap of {asked} stays: {room}.")
         return ceiling, _why_cap(f"Capped at {ceiling}: {room}.")
     return ceiling, _why_cap(f"Capped at the contract's {ceiling}; the caller asked for {asked}.")
 

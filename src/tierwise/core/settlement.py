@@ -2,7 +2,7 @@
 
 Three baselines price the same tokens elsewhere: at the frontier tier's model, at the model that the caller asked
 for, and at the decided one. They assume equal lengths, which no two models have; counts are converted where
-the models' tokenizers differ.
+the models' tokenizers differ. Where the provider may not bill a call, they are as unknown as its cost.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from tierwise.core.fitting import REMOVED, Change
 from tierwise.core.ledger import NO_TIMINGS, Decided, Failed, Fault, Posted, Timings
 from tierwise.core.planning import Plan, Refused
 from tierwise.core.pricing import PriceBook
-from tierwise.core.tasks import virtual_type
+from tierwise.core.tasks import LONGEST_ID, virtual_type
 from tierwise.money import Nanos
 from tierwise.usage import Metered, Usage, UsageLine
 
@@ -43,7 +43,6 @@ def decided_entry(plan: Plan | Refused, *, call_id: str, at_us: int) -> Decided:
     """Make the entry that is written before a call leaves."""
     call, task = plan.call, plan.task
     decision = plan.decision if isinstance(plan, Plan) else None
-    reasons = decision.reasons if decision else plan.refusal.reasons if isinstance(plan, Refused) else ()
     return Decided(
         call_id=call_id,
         at_us=at_us,
@@ -53,16 +52,18 @@ def decided_entry(plan: Plan | Refused, *, call_id: str, at_us: int) -> Decided:
         task_id=task.task_id,
         run_id=task.run_id,
         agent=task.agent,
-        requested_model=call.requested_model,
+        requested_model=call.requested_model[:LONGEST_ID],
         tier=decision.tier if decision else None,
-        decided_model=decision.model if decision else None,
+        decided_model=decision.model[:LONGEST_ID] if decision else None,
         acts=decision.acts if decision else True,
         stream=call.stream,
         max_tokens_asked=call.max_tokens,
         max_tokens_sent=plan.max_tokens_sent if isinstance(plan, Plan) else None,
         policy_version=plan.policy.version,
         selection_probability=decision.selection_probability if decision else 1.0,
-        reasons=tuple(reason.sentence for reason in reasons),
+        reasons=(plan.refusal.sentence,)
+        if isinstance(plan, Refused)
+        else tuple(reason.sentence for reason in plan.decision.reasons),
         changes=tuple(map(describe, plan.changes)) if isinstance(plan, Plan) else (),
     )
 
@@ -81,7 +82,7 @@ def describe(change: Change) -> str:
     path = ".".join(change.path)
     if change.after is REMOVED:
         return f"{path}: removed ({change.rule})"
-    before = "" if change.before is None else f"{change.before} "
+    before = "" if change.before is None else f"{change.before!s:.{LONGEST_ID}} "
     return f"{path}: {before}-> {change.after} ({change.rule})"
 
 
@@ -116,25 +117,25 @@ def _posted(
     ending: Ending, metered: Metered, *, plan: Plan, prices: PriceBook, call_id: str, timings: Timings
 ) -> Posted:
     at_us = ending.at_us
-    priced = prices.cost(metered, at_us)
-    served = metered.lines[0].model
+    cost = None if ending.unbilled is None else prices.cost(metered, at_us)
+    sent = plan.decision.model if plan.decision.acts else plan.call.requested_model
 
-    def at(model: str | None) -> Nanos | None:
-        if model is None or model == served:
-            return priced
+    def at(model: str) -> Nanos | None:
+        if model == sent or ending.unbilled is None:
+            return cost
         return at_equal_tokens(metered, model=model, prices=prices, at_us=at_us)
 
     return Posted(
         call_id=call_id,
         at_us=at_us,
-        served_model=ending.served_model or served,
+        served_model=ending.served_model or metered.lines[0].model,
         stop_reason=ending.stop_reason,
         usage=metered.total,
         thinking_tokens=metered.thinking_tokens,
-        cost_nanos=None if ending.unbilled is None else priced,
+        cost_nanos=cost,
         price_version=prices.version,
         at_frontier_nanos=at(plan.policy.frontier.model),
-        as_asked_nanos=at(_asked_model(plan)),
+        as_asked_nanos=at(_asked_model(plan) or sent),
         as_decided_nanos=at(plan.decision.model),
         timings=timings,
         request_id=ending.request_id,

@@ -81,8 +81,8 @@ def name_task(call: Call, *, policy: Policy) -> TaskRef:
 def conversation_key(call: Call, task: TaskRef) -> str | None:
     """Return the key under which a call's conversation keeps its tier.
 
-    The declared task id, else run, agent, type and the fingerprint of the opening turn. None where the call
-    has neither: it stands alone.
+    Run, type and the declared task id; else run, agent, type and the fingerprint of the opening turn. None where
+    the call has neither: it stands alone.
     """
     if task.task_id is not None:
         return f"task\0{task.run_id or ''}\0{task.type}\0{task.task_id}"
@@ -116,9 +116,14 @@ def _fallback(name: str | None, policy: Policy) -> str | None:
 def _holds(rule: MatchRule, call: Call) -> bool:
     if rule.model is not None and not fnmatchcase(call.requested_model, rule.model):
         return False
-    if rule.user_id is not None and not fnmatchcase(call.metadata_user_id or "", rule.user_id):
+    if rule.user_id is not None and not _matches(call.metadata_user_id, rule.user_id):
         return False
-    return all(fnmatchcase(call.headers.get(name, ""), pattern) for name, pattern in rule.headers.items())
+    return all(_matches(call.headers.get(name), pattern) for name, pattern in rule.headers.items())
+
+
+def _matches(value: str | None, pattern: str) -> bool:
+    """What is not there matches nothing, not even `*`."""
+    return value is not None and fnmatchcase(value, pattern)
 
 
 def _id(headers: Mapping[str, str], names: tuple[str, ...]) -> str | None:

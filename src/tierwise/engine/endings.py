@@ -43,7 +43,7 @@ def ended(facts: ReplyFacts, *, status: int, headers: Headers, at_us: int) -> En
         stop_reason=facts.stop_reason,
         metered=facts.metered,
         finished=facts.finished,
-        unbilled=True if status >= 400 else None if facts.empty_refusal else False,
+        unbilled=_unbilled(facts, status),
         error=facts.error if facts.error or facts.finished else "stream-broke",
         fault=Fault.PROVIDER,
         request_id=request_id(headers),
@@ -62,6 +62,7 @@ def cut(facts: ReplyFacts, *, error: str, fault: Fault, status: int, headers: He
         stop_reason=facts.stop_reason,
         metered=facts.metered,
         finished=facts.finished,
+        unbilled=_unbilled(facts, status),
         error=None if facts.finished and facts.metered is not None else facts.error or error,
         fault=fault,
         request_id=request_id(headers),
@@ -77,3 +78,8 @@ def no_reply(error: UpstreamError, *, at_us: int) -> NoReply:
     """The provider gave no reply."""
     kind = "timeout" if isinstance(error, UpstreamTimeout) else "unreachable"
     return NoReply(at_us=at_us, error=kind, sentence=str(error))
+
+
+def _unbilled(facts: ReplyFacts, status: int) -> bool | None:
+    """An error is not billed; whether a refusal before the first word is, the provider leaves open."""
+    return True if status >= 400 else None if facts.empty_refusal else False

@@ -114,7 +114,7 @@ class RelayDriver:
             case Release():
                 await self._caller.finish(self._held)
             case BreakOff():
-                await self._caller.break_off()
+                await self._break_off()
             case Answer():
                 await self._caller.answer(effect)
         return None
@@ -151,9 +151,9 @@ class RelayDriver:
                 await self._relay_stream(reply, facts)
             else:
                 self._held = await reply.read()
-                if readable(headers):
-                    facts = read_reply(self._held, status=reply.status)
+                facts = read_reply(self._held if readable(headers) else b"", status=reply.status)
         except UpstreamError:
+            reply.close()
             return ReplyEnded(ending=self._cut(reply, facts, "stream-broke", Fault.PROVIDER), broke=True)
         except asyncio.CancelledError:
             self._cancelled = True
@@ -171,6 +171,12 @@ class RelayDriver:
                 self._held += chunk
             else:
                 await self._caller.send(chunk)
+
+    async def _break_off(self) -> None:
+        """Let go what is held, for the provider sent it; then break off."""
+        if self._held:
+            await self._caller.send(self._held)
+        await self._caller.break_off()
 
     def _cut(self, reply: Reply, facts: StreamFacts | ReplyFacts, error: str, fault: Fault) -> Ending:
         return cut(

@@ -5,6 +5,7 @@ The async driver in `relay` is its twin. A thread is not cancelled: a caller tha
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from tierwise.core.exchange import (
@@ -81,13 +82,14 @@ class SyncRelayDriver:
         self._held = b""
 
     def run(self) -> None:
-        """Perform effects until the exchange is done."""
+        """Perform effects until the exchange is done, or nobody is left to take the last of them."""
         effects = self._exchange.begin(self._clock())
-        while effects:
-            event = None
-            for effect in effects:
-                event = self._perform(effect)
-            effects = () if event is None else self._exchange.receive(event)
+        with suppress(CallerGone):  # after the ending was recorded: a caller that leaves earlier is an event
+            while effects:
+                event = None
+                for effect in effects:
+                    event = self._perform(effect)
+                effects = () if event is None else self._exchange.receive(event)
 
     def _perform(self, effect: Effect) -> Event | None:
         match effect:
@@ -103,7 +105,7 @@ class SyncRelayDriver:
             case Release():
                 self._caller.finish(self._held)
             case BreakOff():
-                self._caller.break_off()
+                self._break_off()
             case Answer():
                 self._caller.answer(effect)
         return None
@@ -127,9 +129,9 @@ class SyncRelayDriver:
                 self._relay_stream(reply, facts)
             else:
                 self._held = reply.read()
-                if readable(headers):
-                    facts = read_reply(self._held, status=reply.status)
+                facts = read_reply(self._held if readable(headers) else b"", status=reply.status)
         except UpstreamError:
+            reply.close()
             return ReplyEnded(ending=self._cut(reply, facts, "stream-broke", Fault.PROVIDER), broke=True)
         except CallerGone:
             reply.close()
@@ -146,6 +148,12 @@ class SyncRelayDriver:
                 self._held += chunk
             else:
                 self._caller.send(chunk)
+
+    def _break_off(self) -> None:
+        """Let go what is held, for the provider sent it; then break off."""
+        if self._held:
+            self._caller.send(self._held)
+        self._caller.break_off()
 
     def _cut(self, reply: SyncReply, facts: StreamFacts | ReplyFacts, error: str, fault: Fault) -> Ending:
         return cut(

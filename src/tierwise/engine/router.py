@@ -26,8 +26,8 @@ class Typed(Protocol):
 class Router:
     """Decides by a policy, in process: nothing is sent and nothing is recorded.
 
-        router = Router.from_file("tierwise.toml")
-        router.route("extraction").model
+    router = Router.from_file("tierwise.toml")
+    router.route("extraction").model
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -92,7 +92,9 @@ class Router:
         model = find(decision.model)
         if model is None:
             raise NoCap(task_type=str(task.type), model=decision.model)
-        sentence = f"No cap was asked for and {task.type} has none: {model.max_output_tokens} is the model's most."
+        sentence = (
+            f"No cap was asked for and {task.type} has none: {model.max_output_tokens} is the model's most."
+        )
         return _capped(decision, model.max_output_tokens, sentence)
 
 
@@ -102,6 +104,7 @@ _MOST: Final = 2**31 - 1
 
 def _capped(decision: Decision, max_tokens: int, sentence: str) -> Decision:
     reasons = (
-        Reason(why=Why.CAP, sentence=sentence) if reason.why is Why.CAP else reason for reason in decision.reasons
+        Reason(why=Why.CAP, sentence=sentence) if reason.why is Why.CAP else reason
+        for reason in decision.reasons
     )
     return replace(decision, max_tokens=max_tokens, reasons=tuple(reasons))

@@ -1,6 +1,7 @@
 """`tierwise serve`: the gateway's parts put together, and the server that runs it."""
 
 import asyncio
+import os
 import signal
 import socket
 import sys
@@ -69,6 +70,7 @@ def serve(settings: Settings, *, ready: Callable[[str], None]) -> None:
         ws="none",
         access_log=False,
         log_config=None,
+        proxy_headers=False,
         server_header=False,
         date_header=False,
         timeout_graceful_shutdown=settings.drain_s,
@@ -101,6 +103,7 @@ def gateway(settings: Settings) -> Gateway:
         problem = policy_files[0].problem if policy_files else None
         return {
             "status": "ok" if parts.ledger.trouble is None else "failing",
+            "pid": os.getpid(),
             "policy": parts.desk.book.policy.version,
             "policy_problem": problem,
             "ledger": str(settings.ledger_path),
@@ -137,9 +140,13 @@ def listen(host: str, port: int) -> socket.socket:
     """Bind an address; port 0 takes a free one. Raises OSError where it is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
-    listener.listen(2048)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(2048)
+    except OSError:
+        listener.close()
+        raise
     listener.setblocking(False)  # noqa: FBT003 — the library's own signature
     return listener
 

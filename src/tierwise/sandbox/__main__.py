@@ -17,8 +17,6 @@ def main(arguments: list[str] | None = None) -> int:
     except (FleetError, OutcomesError, OSError) as error:
         sys.stderr.write(f"tierwise sandbox: {error}\n")
         return 2
-    except KeyboardInterrupt:
-        return 0
     return 0
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from tierwise.sandbox.bill import Usage
+from tierwise.sandbox.charges import Told
 from tierwise.sandbox.replies import Piece, Reply
 
 _ENCODE: Final = msgspec.json.Encoder().encode
@@ -32,14 +33,7 @@ class Envelope:
     """What surrounds a reply's content."""
 
     message_id: str
-    model: str
-    usage: Usage
-    """What the top-level usage says."""
-    speed: str
-    geo: str
-    iterations: list[dict[str, Any]] | None = None
-    fallback: Mapping[str, Any] | None = None
-    """A content block that stands before all others when a fallback model answered."""
+    told: Told
     no_usage: bool = False
     unknown_fields: bool = False
 
@@ -47,13 +41,13 @@ class Envelope:
 def message(reply: Reply, envelope: Envelope) -> bytes:
     """The whole reply as one JSON message."""
     content = [_content(piece) for piece in reply.pieces]
-    if envelope.fallback is not None:
-        content.insert(0, dict(envelope.fallback))
+    if envelope.told.fallback is not None:
+        content.insert(0, dict(envelope.told.fallback))
     fields = _head(envelope, content, reply.stop_reason)
     fields["stop_sequence"] = reply.stop_sequence
     fields["stop_details"] = reply.stop_details
     if not envelope.no_usage:
-        fields["usage"] = _usage(envelope, envelope.usage.output_tokens, whole=True)
+        fields["usage"] = _usage(envelope, envelope.told.usage.output_tokens, whole=True)
     return _ENCODE(fields)
 
 
@@ -75,8 +69,8 @@ def _frames(reply: Reply, envelope: Envelope) -> Iterator[Frame]:
     yield Frame(_event("message_start", {"type": "message_start", "message": head}), begun)
     sent = 0
     index = 0
-    if envelope.fallback is not None:
-        yield Frame(_start(index, envelope.fallback), begun)
+    if envelope.told.fallback is not None:
+        yield Frame(_start(index, envelope.told.fallback), begun)
         yield Frame(_stop(index), begun)
         index += 1
     pinged = False
@@ -101,7 +95,7 @@ def _head(envelope: Envelope, content: list[dict[str, Any]], stop_reason: str | 
         "id": envelope.message_id,
         "type": "message",
         "role": "assistant",
-        "model": envelope.model,
+        "model": envelope.told.model,
         "content": content,
         "stop_reason": stop_reason,
         "stop_sequence": None,
@@ -112,7 +106,7 @@ def _head(envelope: Envelope, content: list[dict[str, Any]], stop_reason: str | 
 
 
 def _usage(envelope: Envelope, output_tokens: int, *, whole: bool) -> dict[str, Any]:
-    usage = envelope.usage
+    usage = envelope.told.usage
     fields: dict[str, Any] = {
         "input_tokens": usage.input_tokens,
         "cache_creation_input_tokens": usage.cache_write_5m_tokens + usage.cache_write_1h_tokens,
@@ -125,11 +119,11 @@ def _usage(envelope: Envelope, output_tokens: int, *, whole: bool) -> dict[str, 
         "output_tokens_details": {"thinking_tokens": min(usage.thinking_tokens, output_tokens)},
         "server_tool_use": _searches(usage),
         "service_tier": "standard",
-        "speed": envelope.speed,
-        "inference_geo": envelope.geo,
+        "speed": envelope.told.speed,
+        "inference_geo": envelope.told.geo,
     }
-    if whole and envelope.iterations is not None:
-        fields["iterations"] = envelope.iterations
+    if whole and envelope.told.iterations is not None:
+        fields["iterations"] = envelope.told.iterations
     if envelope.unknown_fields:
         fields["sandbox_later_tokens"] = 7
     return fields
@@ -156,7 +150,7 @@ def _message_delta(reply: Reply, envelope: Envelope) -> bytes:
 
 
 def _usage_so_far(envelope: Envelope) -> dict[str, Any]:
-    usage = envelope.usage
+    usage = envelope.told.usage
     fields: dict[str, Any] = {
         "input_tokens": usage.input_tokens,
         "cache_creation_input_tokens": usage.cache_write_5m_tokens + usage.cache_write_1h_tokens,
@@ -166,8 +160,8 @@ def _usage_so_far(envelope: Envelope) -> dict[str, Any]:
     }
     if usage.web_searches:
         fields["server_tool_use"] = _searches(usage)
-    if envelope.iterations is not None:
-        fields["iterations"] = envelope.iterations
+    if envelope.told.iterations is not None:
+        fields["iterations"] = envelope.told.iterations
     if envelope.unknown_fields:
         fields["sandbox_later_tokens"] = 7
     return fields

@@ -94,20 +94,16 @@ def compose(ask: Ask, world: World) -> Reply:
     pieces: list[Piece] = []
     if thinking:
         pieces.append(_thinking_piece(ask, thinking))
-    if cut:
-        reason = "max_tokens" if room == cap else "model_context_window_exceeded"
-    else:
-        reason = "tool_use" if script.tool else "end_turn"
     if script.tool is not None and not cut:
         pieces.append(_tool_piece(ask, script, script.tool, world.seed))
     elif shown:
         pieces.append(Piece(kind="text", text=_text(script, shown, ask.model), tokens=shown))
     reply = Reply(
         pieces=tuple(pieces),
-        stop_reason=reason,
+        stop_reason=_stop_reason(script, cut=cut > 0, capped=room == cap),
         output_tokens=thinking + shown,
         thinking_tokens=thinking,
-        cut_tokens=cut,
+        cut_tokens=cut if room == cap else 0,
     )
     return _at_stop_sequence(reply, ask)
 
@@ -146,6 +142,12 @@ class _Script:
     tool: Object | None = None
     json: str | None = None
     """The whole text, when the request asks for a format."""
+
+
+def _stop_reason(script: _Script, *, cut: bool, capped: bool) -> str:
+    if cut:
+        return "max_tokens" if capped else "model_context_window_exceeded"
+    return "end_turn" if script.tool is None else "tool_use"
 
 
 EFFORT_FACTORS: Final[Mapping[str, float]] = {
@@ -333,10 +335,9 @@ def _at_stop_sequence(reply: Reply, ask: Ask) -> Reply:
 def _sample_json(schema: Object, opening: str) -> str:
     """The JSON of a value that fits the schema; its `answer`, where it has one, comes first."""
     value = _sample(schema)
-    answered = opening.removeprefix("answer: ").strip()
-    if is_object(value) and isinstance(value.get("answer"), str) and answered != opening:
+    if opening.startswith("answer: ") and is_object(value) and isinstance(value.get("answer"), str):
         rest = {key: item for key, item in value.items() if key != "answer"}
-        value = {"answer": answered, **rest}
+        value = {"answer": opening.removeprefix("answer: ").strip(), **rest}
     return msgspec.json.encode(value).decode()
 
 

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
 import uvicorn
@@ -25,7 +26,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tierwise.sandbox import fleet as fleets
 from tierwise.sandbox import outcomes as recorded
-from tierwise.sandbox.app import Sandbox, Settings
+from tierwise.sandbox.app import Sandbox
+from tierwise.sandbox.provider import Settings
 from tierwise.sandbox.replies import World
 from tierwise.sandbox.validate import VERSIONS
 
@@ -221,3 +223,8 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
+        """Stop, and end well: a signal is how a sandbox is meant to end. A second one does not wait."""
+        self.force_exit = self.should_exit
+        self.should_exit = True

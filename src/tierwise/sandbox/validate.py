@@ -24,7 +24,7 @@ FAST_MODE_BETA: Final = "fast-mode-2026-02-01"
 
 def check_shape(body: Body, *, counting: bool = False) -> None:
     """Refuse a body whose fields are missing or of the wrong type; `counting` asks for no max_tokens."""
-    if "thread" in body:
+    if body.get("thread") is not None:
         raise invalid(
             "thread: threads are not available here; send the conversation in full",
             code="thread_unsupported_request",

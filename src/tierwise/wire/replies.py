@@ -5,6 +5,7 @@ is there, says the same for each part, with that part's model, and includes what
 (compaction): then it is what counts. https://platform.claude.com/docs/en/api/messages
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -93,7 +94,7 @@ def read_reply(body: bytes, *, status: int) -> ReplyFacts:
         reply = _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ReplyFacts(finished=True, error=None if status < 400 else "api_error")
-    if status >= 400:
+    if status >= 400 or reply.type == "error":
         return ReplyFacts(finished=True, error=reply.error.type if reply.error else "api_error")
     return ReplyFacts(
         finished=True,
@@ -105,11 +106,13 @@ def read_reply(body: bytes, *, status: int) -> ReplyFacts:
 
 
 def metered(usage: WireUsage | None, model: str | None) -> Metered | None:
-    """Turn the provider's usage into priced lines; None where it does not name tokens or model."""
-    if usage is None or model is None or usage.input_tokens is None or usage.output_tokens is None:
+    """Turn the provider's usage into priced lines; None where a part does not say what it read and wrote."""
+    if usage is None or model is None:
         return None
     searches = usage.server_tool_use.web_search_requests if usage.server_tool_use else None
-    parts: list[WireUsage | Iteration] = [*usage.iterations] if usage.iterations else [usage]
+    parts: Sequence[WireUsage | Iteration] = usage.iterations or (usage,)
+    if any(part.input_tokens is None or part.output_tokens is None for part in parts):
+        return None
     lines = tuple(
         UsageLine(
             model=part.model or model if isinstance(part, Iteration) else model,
@@ -122,8 +125,8 @@ def metered(usage: WireUsage | None, model: str | None) -> Metered | None:
     )
     if not all(_plausible(line.usage) for line in lines):
         return None
-    details = usage.output_tokens_details
-    return Metered(lines=lines, thinking_tokens=details.thinking_tokens if details else None)
+    thinking = usage.output_tokens_details.thinking_tokens if usage.output_tokens_details else None
+    return Metered(lines=lines, thinking_tokens=thinking if _is_count(thinking) else None)
 
 
 def _buckets(part: WireUsage | Iteration, *, searches: int) -> Usage:
@@ -150,17 +153,18 @@ _LARGEST_COUNT: Final = 2**40
 
 
 def _plausible(usage: Usage) -> bool:
-    return all(
-        0 <= count < _LARGEST_COUNT
-        for count in (
-            usage.input_tokens,
-            usage.cache_write_5m_tokens,
-            usage.cache_write_1h_tokens,
-            usage.cache_read_tokens,
-            usage.output_tokens,
-            usage.web_search_requests,
-        )
+    return (
+        _is_count(usage.input_tokens)
+        and _is_count(usage.cache_write_5m_tokens)
+        and _is_count(usage.cache_write_1h_tokens)
+        and _is_count(usage.cache_read_tokens)
+        and _is_count(usage.output_tokens)
+        and _is_count(usage.web_search_requests)
     )
+
+
+def _is_count(count: int | None) -> bool:
+    return count is not None and 0 <= count < _LARGEST_COUNT
 
 
 def error_body(kind: str, message: str, *, request_id: str, details: dict[str, Any] | None = None) -> bytes:

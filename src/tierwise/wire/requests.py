@@ -7,8 +7,9 @@ are not known yet survive a rewrite.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
-from typing import Annotated, Any, Final
+from functools import lru_cache
+from hashlib import sha256
+from typing import Annotated, Any, Final, cast
 
 import msgspec
 from msgspec import Raw
@@ -41,10 +42,11 @@ _decode_messages = msgspec.json.Decoder(list[_Message]).decode
 _decode_str = msgspec.json.Decoder(str).decode
 _decode_int = msgspec.json.Decoder(int).decode
 _decode_cap = msgspec.json.Decoder(Annotated[int, msgspec.Meta(ge=-_LARGEST_CAP, le=_LARGEST_CAP)]).decode
-_decode_any = msgspec.json.Decoder().decode
+_decode_number = msgspec.json.Decoder(int | float).decode
 _encode = msgspec.json.Encoder().encode
 
-_NOTHING: Final[dict[str, Any]] = {}
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""Everything that the decoder raises for bytes that are not what they should be."""
 
 
 def read_request(raw: bytes, headers: Mapping[str, str], *, counting: bool = False) -> tuple[Call, Body]:
@@ -61,9 +63,11 @@ def read_request(raw: bytes, headers: Mapping[str, str], *, counting: bool = Fal
     """
     try:
         fields = _decode_fields(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise MalformedRequest(why=f"The body is not a JSON object: {error}") from error
-    messages = _required(fields, "messages", _decode_messages, "a list of messages, each with a role")
+    messages: list[_Message] = _required(
+        fields, "messages", _decode_messages, "a list of messages, each with a role"
+    )
     thinking = _object(fields, "thinking")
     output = _object(fields, "output_config")
     metadata = _object(fields, "metadata")
@@ -81,18 +85,18 @@ def read_request(raw: bytes, headers: Mapping[str, str], *, counting: bool = Fal
         thinking=_str(thinking.get("type")),
         thinking_budget=_int(thinking.get("budget_tokens")),
         effort=_str(output.get("effort")),
-        task_budget="task_budget" in output,
-        sampling={name: _decode_any(fields[name]) for name in SAMPLING if name in fields},
-        prefill=bool(messages) and messages[-1].role == "assistant",
+        task_budget=_has(output, "task_budget"),
+        sampling={name: _decoded(fields[name], _decode_number) for name in SAMPLING if _has(fields, name)},
+        prefill=bool(messages) and _is_prefill(messages[-1]),
         turns=len(messages),
-        system_turns=any(message.role == "system" for message in messages),
+        system_turns="system" in [message.role for message in messages],
         tool_choice=_str(_object(fields, "tool_choice").get("type")),
         tool_types=_tool_types(fields.get("tools")),
-        speed=_string(fields, "speed"),
-        inference_geo=_string(fields, "inference_geo"),
+        speed=_str(fields.get("speed")),
+        inference_geo=_str(fields.get("inference_geo")),
         compaction=_compacts(fields),
-        fallbacks="fallbacks" in fields,
-        thread="thread" in fields,
+        fallbacks=_has(fields, "fallbacks"),
+        thread=_has(fields, "thread"),
         opening=_fingerprint(messages[0]) if messages else None,
     )
     return call, Body(raw=raw, fields=fields)
@@ -108,12 +112,10 @@ def rewrite(body: Body, changes: tuple[Change, ...]) -> bytes:
             case (name,):
                 _put(fields, name, change.after)
             case (name, inner):
-                nested = (
-                    _object(body.fields, name) if isinstance(fields.get(name), Raw) else fields.get(name, {})
-                )
-                nested = dict(nested)
-                _put(nested, inner, change.after)
-                _put(fields, name, nested or REMOVED)
+                nested = _inner_fields(fields.get(name))
+                if nested or change.after is not REMOVED:
+                    _put(nested, inner, change.after)
+                    _put(fields, name, nested or REMOVED)
             case path:
                 raise AssertionError(path)
     return _encode(fields)
@@ -126,7 +128,15 @@ def _put(fields: dict[str, Any], name: str, value: Any) -> None:
         fields[name] = value
 
 
+def _inner_fields(value: Any) -> dict[str, Any]:
+    """Copy the fields of an inner object: as the caller sent it, or as an earlier change made it."""
+    if isinstance(value, dict):
+        return dict(cast("dict[str, Any]", value))
+    return _decoded(value, _decode_fields) or {}
+
+
 _TRUE: Final = Raw(b"true")
+_NULL: Final = Raw(b"null")
 
 
 def _required(fields: Mapping[str, Raw], name: str, decode: Any, kind: str) -> Any:
@@ -135,19 +145,18 @@ def _required(fields: Mapping[str, Raw], name: str, decode: Any, kind: str) -> A
         raise MalformedRequest(why=f"{name}: Field required")
     try:
         return decode(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise MalformedRequest(why=f"{name}: Input should be {kind}") from error
 
 
 def _object(fields: Mapping[str, Raw], name: str) -> Mapping[str, Raw]:
     """The fields of an inner object, undecoded; none where the field is absent or is something else."""
-    raw = fields.get(name)
-    if raw is None:
-        return _NOTHING
-    try:
-        return _decode_fields(raw)
-    except (msgspec.DecodeError, RecursionError):
-        return _NOTHING
+    return _decoded(fields.get(name), _decode_fields) or {}
+
+
+def _has(fields: Mapping[str, Raw], name: str) -> bool:
+    """Whether a field is there; null says the same as leaving it out."""
+    return name in fields and fields[name] != _NULL
 
 
 def _str(raw: Raw | None) -> str | None:
@@ -159,18 +168,16 @@ def _int(raw: Raw | None) -> int | None:
 
 
 def _decoded(raw: Raw | None, decode: Any) -> Any:
+    """Decode a field; None where it is absent or is something else."""
     if raw is None:
         return None
     try:
         return decode(raw)
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         return None
 
 
-def _string(fields: Mapping[str, Raw], name: str) -> str | None:
-    return _str(fields.get(name))
-
-
+@lru_cache(maxsize=64)
 def _betas(header: str | None) -> tuple[str, ...]:
     return tuple(flag.strip() for flag in header.split(",") if flag.strip()) if header else ()
 
@@ -185,16 +192,21 @@ _decode_tools = msgspec.json.Decoder(list[_Tool]).decode
 def _tool_types(raw: Raw | None) -> tuple[str, ...]:
     """Types of the provider's own tools; a caller's tool has none, or `custom`."""
     tools: list[_Tool] = _decoded(raw, _decode_tools) or []
-    return tuple(dict.fromkeys(tool.type for tool in tools if tool.type and tool.type != "custom"))
+    types = [tool.type for tool in tools if tool.type and tool.type != "custom"]
+    return tuple(dict.fromkeys(types))
+
+
+def _is_prefill(last: _Message) -> bool:
+    """Whether the last message begins an answer. One with a tool of the provider's is a paused turn, sent back."""
+    return last.role == "assistant" and b'"server_tool_use"' not in bytes(last.content)
 
 
 def _compacts(fields: Mapping[str, Raw]) -> bool:
     management = fields.get("context_management")
-    return "compaction" in fields or (management is not None and b'"compact_' in bytes(management))
+    return _has(fields, "compaction") or (management is not None and b'"compact_' in bytes(management))
 
 
-_CACHE_MARK: Final = re.compile(rb',?\s*"cache_control"\s*:\s*(?:\{[^{}]*\}|null)')
-_FINGERPRINT_SPAN: Final = 4096
+_FINGERPRINT_SPAN: Final = 2048
 
 
 def _fingerprint(first: _Message) -> str:
@@ -204,8 +216,29 @@ def _fingerprint(first: _Message) -> str:
     """
     content = bytes(first.content)
     if b'"cache_control"' in content:
-        content = _CACHE_MARK.sub(b"", content)
-    digest = blake2b(content[:_FINGERPRINT_SPAN], digest_size=8)
-    digest.update(content[-_FINGERPRINT_SPAN:])
-    digest.update(b"%s %d" % (first.role.encode(), len(content)))
-    return digest.hexdigest()
+        content = _without_cache_marks(content)
+    ends = content
+    if len(content) > 2 * _FINGERPRINT_SPAN:
+        ends = content[:_FINGERPRINT_SPAN] + content[-_FINGERPRINT_SPAN:]
+    return sha256(b"%s %d %s" % (first.role.encode(), len(content), ends)).hexdigest()[:16]
+
+
+_CACHE_MARK: Final = re.compile(rb'"cache_control"\s*:\s*(\{[^{}]*\}|null)(?:\s*,\s*)?')
+
+
+def _without_cache_marks(content: bytes) -> bytes:
+    """Cut out the cache marks, each with the comma before it, or the one after it where it comes first."""
+    kept: list[bytes] = []
+    at = 0
+    for mark in _CACHE_MARK.finditer(content):
+        before = mark.start()
+        while content[before - 1 : before].isspace():
+            before -= 1
+        if content[before - 1 : before] == b",":
+            start, end = before - 1, mark.end(1)
+        else:
+            start, end = mark.span()
+        kept.append(content[at:start])
+        at = end
+    kept.append(content[at:])
+    return b"".join(kept)

@@ -40,6 +40,9 @@ class _Event(msgspec.Struct):
 
 _decode = msgspec.json.Decoder(_Event).decode
 
+_BLANK: Final = b"\n\n"
+"""What ends an event."""
+
 LONGEST_EVENT: Final = 4 * 2**20
 """An unfinished event longer than this is given up: it cannot be one of the four."""
 
@@ -47,11 +50,22 @@ LONGEST_EVENT: Final = 4 * 2**20
 class StreamFacts:
     """The facts of one stream."""
 
-    __slots__ = ("_begun", "_counted", "_error", "_model", "_stop_reason", "_stopped", "_tail", "_usage")
+    __slots__ = (
+        "_after_return",
+        "_begun",
+        "_counted",
+        "_error",
+        "_model",
+        "_stop_reason",
+        "_stopped",
+        "_tail",
+        "_usage",
+    )
 
     def __init__(self) -> None:
         """Begin before the first byte."""
         self._tail = b""
+        self._after_return = False
         self._model: str | None = None
         self._usage: WireUsage | None = None
         self._counted = False
@@ -67,8 +81,11 @@ class StreamFacts:
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the stream."""
+        if self._after_return or b"\r" in chunk:
+            chunk = self._with_newlines(chunk)
         data = self._tail + chunk if self._tail else chunk
-        end = _end_of_events(data)
+        blank = data.rfind(_BLANK)
+        end = blank + len(_BLANK) if blank >= 0 else 0
         self._tail = data[end:] if len(data) - end <= LONGEST_EVENT else b""
         if end:
             self._read(data[:end])
@@ -84,14 +101,25 @@ class StreamFacts:
             error=self._error,
         )
 
+    def _with_newlines(self, chunk: bytes) -> bytes:
+        """Write every line end as one newline; a pair may be cut in two."""
+        if self._after_return and chunk.startswith(b"\n"):
+            chunk = chunk[1:]
+            self._after_return = False
+        if chunk:
+            self._after_return = chunk.endswith(b"\r")
+        return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
     def _read(self, events: bytes) -> None:
         if not self._begun and b"content_block_start" in events:
             self._begun = True
-        if b"message_" not in events and b'"error"' not in events:
-            return
-        for event in events.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n\n"):
-            if b"message_" in event or b'"error"' in event:
-                self._take(event)
+        for name in (b"message_", b'"error"'):
+            at = events.find(name)
+            while at >= 0:
+                start = events.rfind(_BLANK, 0, at)
+                end = events.index(_BLANK, at)
+                self._take(events[max(start, 0) : end])
+                at = events.find(name, end)
 
     def _take(self, event: bytes) -> None:
         try:
@@ -125,18 +153,6 @@ class StreamFacts:
             value = getattr(event.usage, name)
             if value is not None:
                 setattr(self._usage, name, value)
-
-
-def _end_of_events(data: bytes) -> int:
-    """Where the last finished event ends: after the last blank line; 0 where none does."""
-    at = data.rfind(b"\n\n")
-    end = at + 2 if at >= 0 else 0
-    if b"\r" in data:
-        for blank in (b"\r\n\r\n", b"\r\r"):
-            at = data.rfind(blank)
-            if at >= 0:
-                end = max(end, at + len(blank))
-    return end
 
 
 def _data(event: bytes) -> bytes:

@@ -25,7 +25,7 @@ from tierwise.sandbox.server import running_process
 from tierwise.stores.ledger.sqlite import read_ledger
 
 
-def demo_command(
+def demo(
     tasks: Annotated[
         int, typer.Option(min=1, help="How many tasks: 10,000 are a day of the fleet.")
     ] = 10_000,
@@ -67,7 +67,8 @@ def demo_command(
 
 
 def _run(tasks: int, agents: int, seed: int, *, policy: Path, ledger: Path) -> Figures:
-    planned = fleets.plan(fleets.load(), tasks, seed)
+    fleet = fleets.load()
+    planned = fleets.plan(fleet, tasks, seed)
     with (
         running_process("--seed", str(seed)) as sandbox,
         gateway_process(policy=policy, ledger=ledger, upstream=sandbox.base_url) as address,
@@ -80,7 +81,13 @@ def _run(tasks: int, agents: int, seed: int, *, policy: Path, ledger: Path) -> F
     connection = read_ledger(ledger)
     try:
         return fold(
-            connection, tasks=tasks, agents=agents, seconds=seconds, billing=billing, added_ms=added_ms
+            connection,
+            tasks=tasks,
+            agents=agents,
+            seconds=seconds,
+            planted={name: kind.needs == "frontier" for name, kind in fleet.types.items()},
+            billing=billing,
+            added_ms=added_ms,
         )
     finally:
         connection.close()

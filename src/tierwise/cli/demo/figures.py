@@ -39,6 +39,8 @@ class TypeFigures:
     as_asked_nanos: Nanos
     at_fast_nanos: Nanos
     """The same tokens at the fast tier's model: a naive figure, and no word of whether its answers would do."""
+    needs_frontier: bool | None
+    """What the fleet's file planted: whether this type needs the frontier tier. None where it does not say."""
     truncated: int
     truncation_waste_nanos: Nanos
 
@@ -78,6 +80,11 @@ class Figures:
         )
 
     @property
+    def overpaying(self) -> tuple[TypeFigures, ...]:
+        """The types that are on the frontier tier and were planted not to need it, dearest first."""
+        return tuple(line for line in self.types if line.tier == "frontier" and line.needs_frontier is False)
+
+    @property
     def saving_share(self) -> float | None:
         """Saved, as a share of what the callers asked for."""
         asked = self.report.total.as_asked_nanos
@@ -90,10 +97,21 @@ def fold(
     tasks: int,
     agents: int,
     seconds: float,
+    planted: Mapping[str, bool],
     billing: Mapping[str, Any],
     added_ms: Mapping[str, float | None],
 ) -> Figures:
-    """Fold the ledger of a demo run; `billing` is what the sandbox counted."""
+    """Fold the ledger of a demo run.
+
+    Args:
+        ledger: as `read_ledger` opens it.
+        tasks: how many were done.
+        agents: how many worked at once.
+        seconds: how long it took.
+        planted: by task type, whether the fleet's file says that it needs the frontier tier.
+        billing: what the sandbox counted.
+        added_ms: what the gateway measured of itself, by quantile.
+    """
     at_pairs, at_fast = _priced_again(ledger)
     found = report(ledger, by="type")
     tiers = dict(ledger.execute("SELECT task_type, max(tier) FROM calls GROUP BY 1").fetchall())
@@ -111,6 +129,7 @@ def fold(
                 spend_nanos=line.totals.cost_nanos,
                 as_asked_nanos=line.totals.as_asked_nanos or 0,
                 at_fast_nanos=at_fast.get(line.key, 0),
+                needs_frontier=planted.get(line.key),
                 truncated=line.totals.truncated,
                 truncation_waste_nanos=line.totals.truncation_waste_nanos,
             )

@@ -7,11 +7,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tierwise.cli.console import new_table
 from tierwise.cli.demo.figures import Figures, TypeFigures
 from tierwise.cli.report import dollars
 from tierwise.money import Nanos, format_usd
 
 DEAREST: Final = 5
+PAIR_NAMES: Final = {"5.5": "Opus 5.5 and Haiku 5.5", "4.6": "Opus 4.6 and Haiku 4.5"}
 _BAR: Final = 32
 
 
@@ -26,6 +28,7 @@ def print_page(figures: Figures, console: Console) -> None:
     console.print(_overpaying(figures))
     console.print()
     console.print(_pairs(figures))
+    console.print()
     console.print(_caps(figures))
     console.print(_latency(figures))
     console.print(_witness(figures))
@@ -75,6 +78,7 @@ def _type_json(line: TypeFigures) -> dict[str, Any]:
         "spend_usd": dollars(line.spend_nanos),
         "as_asked_usd": dollars(line.as_asked_nanos),
         "at_fast_usd": dollars(line.at_fast_nanos),
+        "needs_frontier_planted": line.needs_frontier,
         "truncated": line.truncated,
         "truncation_waste_usd": dollars(line.truncation_waste_nanos),
     }
@@ -111,11 +115,9 @@ def _saving(figures: Figures) -> str:
 
 
 def _dearest(figures: Figures) -> Table:
-    table = Table(title=f"The {DEAREST} dearest task types", title_justify="left")
-    table.add_column("task type", no_wrap=True)
-    table.add_column("tier", no_wrap=True)
-    for name in ("calls", "spend", "share", "at fast", "cut"):
-        table.add_column(name, justify="right", no_wrap=True)
+    numbers = ("calls", "spend", "share", "at fast", "cut")
+    table = new_table("task type", "tier", *numbers, "needs it", numbers=numbers)
+    table.title, table.title_justify = f"The {DEAREST} dearest task types", "left"
     for line in figures.types[:DEAREST]:
         table.add_row(
             line.name,
@@ -125,33 +127,34 @@ def _dearest(figures: Figures) -> Table:
             f"{line.spend_nanos / figures.routed_nanos:.1%}" if figures.routed_nanos else "",
             format_usd(line.at_fast_nanos),
             str(line.truncated),
+            {True: "yes", False: "no", None: ""}[line.needs_frontier],
         )
     return table
 
 
 def _overpaying(figures: Figures) -> str:
-    on_frontier = [line for line in figures.types if line.tier == "frontier"]
-    spend = sum(line.spend_nanos for line in on_frontier)
-    at_fast = sum(line.at_fast_nanos for line in on_frontier)
+    """What the over-classified types cost too much, by the fleet's planted truth."""
+    overpaying = figures.overpaying
+    spend = sum(line.spend_nanos for line in overpaying)
+    at_fast = sum(line.at_fast_nanos for line in overpaying)
     if not spend or not figures.routed_nanos:
-        return "No task type is on the frontier tier."
+        return "No task type is on the frontier tier without needing it."
     return (
-        f"{len(on_frontier)} task types are tagged frontier and take {spend / figures.routed_nanos:.0%} of the spend. "
-        f"Their tokens at the fast tier's model: {format_usd(at_fast)}.\n"
-        "Which of them need the frontier tier, no price can tell: their answers have to be compared."
+        f"{len(overpaying)} of the {sum(line.tier == 'frontier' for line in figures.types)} task types that their "
+        f"teams tagged frontier do not need it: {spend / figures.routed_nanos:.0%} of the spend, "
+        f"{format_usd(spend)}; the same tokens on the fast tier: {format_usd(at_fast)}.\n"
+        "Here that is known, because the fleet's file planted it. Of a real fleet no bill tells it: answers have to "
+        "be compared."
     )
 
 
 def _pairs(figures: Figures) -> Table:
-    table = Table(title="The same calls at two pairs of models", title_justify="left")
-    table.add_column("pair")
-    for name in ("all frontier", "routed", "saved"):
-        table.add_column(name, justify="right", no_wrap=True)
-    names = {"5.5": "Opus 5.5 and Haiku 5.5", "4.6": "Opus 4.6 and Haiku 4.5"}
+    numbers = ("all frontier", "routed", "saved")
+    table = new_table("the same calls at", *numbers, numbers=numbers)
     for pair in figures.pairs:
         saved = 1 - pair.routed_nanos / pair.all_frontier_nanos if pair.all_frontier_nanos else 0.0
         table.add_row(
-            names[pair.name],
+            PAIR_NAMES[pair.name],
             format_usd(pair.all_frontier_nanos),
             format_usd(pair.routed_nanos),
             f"{saved:.1%}",

@@ -1,0 +1,127 @@
+"""`tierwise run`: one command with a gateway of its own, and what it spent."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Final
+
+import typer
+
+from tierwise.cli.child import gateway_process
+from tierwise.cli.console import err, say
+from tierwise.cli.options import (
+    DEFAULT_LEDGER,
+    DEFAULT_POLICY,
+    LedgerOption,
+    LogLevelOption,
+    PolicyOption,
+    UpstreamOption,
+)
+from tierwise.cli.report import print_run_report
+from tierwise.config import load_book
+from tierwise.engine.clock import now_us
+
+CANNOT_START: Final = 127
+"""The exit code of a command that cannot be started, as shells have it."""
+
+FORWARDED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def run(
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="The command and its arguments.")],
+    policy: PolicyOption = DEFAULT_POLICY,
+    ledger: LedgerOption = DEFAULT_LEDGER,
+    upstream: UpstreamOption = None,
+    log_level: LogLevelOption = "warning",
+) -> None:
+    """Run one command with a gateway of its own.
+
+    The gateway takes a free port, and the command finds it in ANTHROPIC_BASE_URL. When the command has ended, its
+    report goes to stderr and its exit code is kept. SIGINT, SIGTERM and SIGHUP are passed on to the command. The
+    calls stay in the ledger. A command that cannot be started is exit code 127.
+
+    Example: tierwise run -- python agents.py --tasks 20
+    """
+    load_book(policy)  # what is wrong with it is said here, and not by the gateway
+    since_us = now_us()
+    with (
+        _Signals().forwarded() as signals,
+        gateway_process(policy=policy, ledger=ledger, upstream=upstream, log_level=log_level) as address,
+    ):
+        code = _run(command, environment(os.environ, address), signals)
+    print_run_report(ledger, since_us=since_us, console=err)
+    raise typer.Exit(code)
+
+
+def environment(inherited: Mapping[str, str], address: str) -> dict[str, str]:
+    """Return the environment of a command whose calls go to the gateway.
+
+    Loopback is kept out of any proxy: the SDKs would send even this traffic to one. Claude Code is asked for the
+    headers that tell gateways what a call is for, which match rules can look at.
+    """
+    not_proxied = inherited.get("no_proxy") or inherited.get("NO_PROXY") or ""
+    if not_proxied != "*":
+        not_proxied = ",".join(filter(None, (not_proxied, _LOOPBACK)))
+    return {
+        "CLAUDE_CODE_GATEWAY_HINT_HEADERS": "1",
+        **inherited,
+        "ANTHROPIC_BASE_URL": address,
+        "NO_PROXY": not_proxied,
+        "no_proxy": not_proxied,
+    }
+
+
+_LOOPBACK: Final = "127.0.0.1"
+
+
+class _Signals:
+    """Passes signals on to the command while it runs; before and after, they end this process."""
+
+    def __init__(self) -> None:
+        self.command: subprocess.Popen[bytes] | None = None
+
+    @contextmanager
+    def forwarded(self) -> Generator["_Signals"]:
+        """Take over the signals for as long as the block runs."""
+        before = {number: signal.signal(number, self._arrived) for number in FORWARDED}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _arrived(self, number: int, _frame: object) -> None:
+        if self.command is None or self.command.poll() is not None:
+            raise SystemExit(_SIGNALLED + number)
+        if number != signal.SIGINT or not _from_terminal():
+            self.command.send_signal(number)
+
+
+_SIGNALLED: Final = 128
+"""What shells add to a signal's number for the exit code of a command that it ended."""
+
+
+def _from_terminal() -> bool:
+    """Whether a SIGINT is the terminal's, which then sends it to the command as well: this process is in front."""
+    try:
+        terminal = os.open(os.ctermid(), os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
+
+
+def _run(command: Sequence[str], environ: Mapping[str, str], signals: _Signals) -> int:
+    try:
+        signals.command = subprocess.Popen(command, env=environ)  # noqa: S603 — the caller's own command
+    except OSError as error:
+        say(f"tierwise: {command[0]} cannot be started: {error.strerror}", err)
+        raise typer.Exit(CANNOT_START) from error
+    code = signals.command.wait()
+    return code if code >= 0 else _SIGNALLED - code

@@ -1,0 +1,224 @@
+"""An ASGI caller in memory: as strict as the server about what an app may send, and able to leave."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from support.policies import book
+from support.transcripts import MemoryUpstream, Script, Transcript
+
+from tierwise.config import Book
+from tierwise.engine.clock import call_ids, now_us
+from tierwise.engine.desk import Desk
+from tierwise.engine.ledger import LoopLedger
+from tierwise.gateway.app import Gateway
+from tierwise.gateway.messages import Parts
+from tierwise.gateway.meters import Meters
+from tierwise.stores.conversations import Conversations
+from tierwise.stores.ledger.sqlite import open_ledger
+from tierwise.stores.ledger.writer import EntryStore
+
+Pairs = Sequence[tuple[bytes, bytes]]
+
+KEYED: Pairs = (
+    (b"host", b"127.0.0.1:4000"),
+    (b"x-api-key", b"sk-caller"),
+    (b"anthropic-version", b"2026-10-21"),
+    (b"content-type", b"application/json"),
+)
+"""The headers of an ordinary caller."""
+
+WITHIN_S = 20.0
+"""Longer than any test's call takes: an app that hangs fails its test, and does not stop the suite."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Got:
+    """What the app answered."""
+
+    status: int = 0
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list[tuple[bytes, bytes]])
+    parts: list[bytes] = field(default_factory=list[bytes])
+    ended: bool = False
+    """Whether the body came to its end."""
+    pulled: int = 0
+    """How many parts of the request's body the app asked for."""
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.parts)
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    def header(self, name: bytes) -> bytes | None:
+        """The only value of a header; None where it is not there."""
+        values = [value for key, value in self.headers if key == name]
+        assert len(values) <= 1, (name, values)
+        return values[0] if values else None
+
+
+class Caller:
+    """One request to an app, whose answer gathers in `got`."""
+
+    def __init__(
+        self,
+        app: Gateway,
+        method: str,
+        path: str,
+        *,
+        headers: Pairs = KEYED,
+        body: bytes | Iterable[bytes] = b"",
+        query: bytes = b"",
+        raw_path: bytes | None = None,
+        on_part: Callable[[Got], None] | None = None,
+        stays: bool = True,
+    ) -> None:
+        """Prepare it.
+
+        Args:
+            app: what is called.
+            method: of the request.
+            path: decoded.
+            headers: of the request.
+            body: in one part, or an iterable of parts.
+            query: without its question mark.
+            raw_path: as it was escaped; None is the path itself.
+            on_part: called at each part of the answer.
+            stays: False leaves in the middle of the request's body.
+        """
+        self.got = Got()
+        self._app = app
+        self._body = iter([body]) if isinstance(body, bytes) else chain(body, [b""] if stays else [])
+        self._whole = isinstance(body, bytes)
+        self._stays = stays
+        self._on_part = on_part
+        self._left = asyncio.Event()
+        self._scope = {
+            "type": "http",
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode() if raw_path is None else raw_path,
+            "query_string": query,
+            "headers": list(headers),
+            "client": ("127.0.0.1", 50_000),
+            "server": ("127.0.0.1", 4000),
+        }
+
+    def leave(self) -> None:
+        """Close the connection."""
+        self._left.set()
+
+    async def run(self) -> Got:
+        """Call the app and return what it answered; raise what it raises."""
+        await asyncio.wait_for(self._app(self._scope, self._receive, self._send), WITHIN_S)
+        return self.got
+
+    async def _receive(self) -> dict[str, Any]:
+        if not self._left.is_set():
+            part = next(self._body, None)
+            if part is not None:
+                self.got.pulled += 1
+                return {"type": "http.request", "body": part, "more_body": not self._whole and part != b""}
+            if self._stays:
+                await self._left.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: Any) -> None:
+        await asyncio.sleep(0)
+        if self._left.is_set():
+            return
+        got = self.got
+        assert not got.ended, "the app sends after the end"
+        if message["type"] == "http.response.start":
+            assert got.status == 0, "the app begins twice"
+            got.status = message["status"]
+            got.headers = list(message["headers"])
+            _check_headers(got.headers)
+            return
+        assert message["type"] == "http.response.body"
+        assert got.status, "the app sends a body before it begins"
+        got.parts.append(message.get("body", b""))
+        got.ended = not message.get("more_body", False)
+        if got.ended:
+            _check_length(got, head=self._scope["method"] == "HEAD")
+        if self._on_part is not None:
+            self._on_part(got)
+
+
+_NOT_A_NAME = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
+_NOT_A_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+def _check_headers(headers: Pairs) -> None:
+    for name, value in headers:
+        assert not _NOT_A_NAME.search(name), name
+        assert not _NOT_A_VALUE.search(value), (name, value)
+
+
+def _check_length(got: Got, *, head: bool) -> None:
+    told = got.header(b"content-length")
+    assert head or told is None or int(told) == len(got.body)
+
+
+async def call(app: Gateway, method: str, path: str, **options: Any) -> Got:
+    """Make one request and return its answer."""
+    return await Caller(app, method, path, **options).run()
+
+
+async def post(app: Gateway, body: Any, **options: Any) -> Got:
+    """Post a body, JSON unless it is bytes, to the Messages API."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return await call(app, "POST", "/v1/messages", body=raw, **options)
+
+
+@asynccontextmanager
+async def started(app: Gateway) -> AsyncGenerator[Gateway]:
+    """Bring an app's parts to life, as a server does when it starts, and end them."""
+    events = asyncio.Queue[dict[str, str]]()
+    told = asyncio.Queue[Any]()
+    living = asyncio.create_task(app({"type": "lifespan"}, events.get, told.put))
+    events.put_nowait({"type": "lifespan.startup"})
+    answered = await asyncio.wait_for(told.get(), WITHIN_S)
+    assert answered["type"] == "lifespan.startup.complete", answered
+    try:
+        yield app
+    finally:
+        events.put_nowait({"type": "lifespan.shutdown"})
+        answered = await asyncio.wait_for(told.get(), WITHIN_S)
+        await living
+    assert answered["type"] == "lifespan.shutdown.complete", answered
+
+
+@asynccontextmanager
+async def gateway_in_memory(
+    ledger_path: Path,
+    provider: Script | Transcript | MemoryUpstream,
+    *,
+    policy: Book | None = None,
+    key: str | None = None,
+    store: Callable[[Path], EntryStore] = open_ledger,
+) -> AsyncGenerator[Gateway]:
+    """The real app, over a provider in memory and a real ledger in a file."""
+    upstream = provider if isinstance(provider, MemoryUpstream) else MemoryUpstream(provider)
+
+    @asynccontextmanager
+    async def parts() -> AsyncGenerator[Parts]:
+        ledger = LoopLedger(store(ledger_path), asyncio.get_running_loop())
+        desk = Desk(policy or book(), conversations=Conversations(), clock=now_us, new_id=call_ids())
+        yield Parts(desk=desk, ledger=ledger, upstream=upstream, meters=Meters(), clock=now_us, key=key)
+        await asyncio.to_thread(ledger.close)
+
+    def health(parts: Parts) -> dict[str, Any]:
+        return {"status": "ok" if parts.ledger.trouble is None else "failing", **parts.meters.snapshot()}
+
+    async with started(Gateway(parts, health=health)) as app:
+        yield app

@@ -1,0 +1,207 @@
+"""What the documentation says holds: pages are fresh, links lead somewhere, examples work."""
+
+import ast
+import json
+import re
+import runpy
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote
+
+import pytest
+import typer
+
+from tierwise.cli import COMMANDS, app
+from tierwise.config import parse_book
+from tierwise.config.starter import starter_policy
+from tierwise.core import tasks
+from tierwise.gateway import app as routes
+from tierwise.gateway import errors, headers, passthrough
+from tierwise.stores.ledger.schema import MIGRATIONS
+
+ROOT: Final = Path(__file__).parents[1]
+DOCS: Final = ROOT / "docs"
+PAGES: Final = {
+    path.relative_to(ROOT).as_posix(): path.read_text("utf-8")
+    for path in sorted((*ROOT.glob("*.md"), *DOCS.rglob("*.md")))
+}
+
+FENCED: Final = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+INDENTED: Final = re.compile(r"(?<=\n\n)(?:    .*\n+)+")
+INLINE: Final = re.compile(r"`([^`\n]+)`")
+
+
+def prose(page: str) -> str:
+    """The page without its blocks of code."""
+    return INDENTED.sub("", FENCED.sub("", page))
+
+
+POLICY_PAGE: Final = "docs/reference/policy.md"
+"""Its examples are those of the keys, and tested with them."""
+
+
+def blocks(kind: str, *, without: str = "") -> list[Any]:
+    """The fenced blocks of a language in all pages but one."""
+    return [
+        pytest.param(match[2], id=f"{name}:{page.count(chr(10), 0, match.start()) + 1}")
+        for name, page in PAGES.items()
+        for match in FENCED.finditer(page)
+        if match[1] == kind and name != without
+    ]
+
+
+# --- Generated pages.
+
+
+def test_the_generated_pages_are_up_to_date() -> None:
+    pages: dict[Path, str] = runpy.run_path(str(ROOT / "tools" / "build_docs.py"))["pages"]()
+
+    assert not [path.name for path, text in pages.items() if path.read_text("utf-8") != text]
+
+
+# --- Links.
+
+
+def anchors(page: str) -> set[str]:
+    """The anchors that headings get."""
+    titles = re.findall(r"^#+ (.+)$", FENCED.sub("", page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def dead_links(name: str) -> Iterator[str]:
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(PAGES[name])):
+        if re.match(r"[a-z]+:", target):
+            continue
+        file, _, anchor = unquote(target).partition("#")
+        path = (ROOT / name).parent / file if file else ROOT / name
+        if not path.exists() or (anchor and anchor not in anchors(path.read_text("utf-8"))):
+            yield target
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_relative_link_leads_somewhere(name: str) -> None:
+    assert list(dead_links(name)) == []
+
+
+def test_the_index_names_every_page() -> None:
+    linked = set(re.findall(r"\]\(([^)#\s]+)", PAGES["docs/README.md"]))
+    pages = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+
+    assert pages - linked == {"README.md"}
+
+
+# --- Examples.
+
+
+def with_starter(fragment: str) -> str:
+    """A policy of a fragment and those of the starter's tables that it lacks."""
+    tables = re.split(r"^(?=\[)", starter_policy(), flags=re.MULTILINE)[1:]
+    present = set(re.findall(r"^\[.+?\]$", fragment, re.MULTILINE))
+    return "\n".join((fragment, *(table for table in tables if table.split("\n")[0] not in present)))
+
+
+@pytest.mark.parametrize("block", blocks("toml", without=POLICY_PAGE))
+def test_a_policy_in_the_documentation_loads(block: str) -> None:
+    assert parse_book(with_starter(block), "page.toml").policy.contracts
+
+
+@pytest.mark.parametrize("block", blocks("sql"))
+def test_a_query_in_the_documentation_runs(block: str) -> None:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        for migration in MIGRATIONS:
+            connection.executescript(migration)
+
+        assert connection.execute(block).description
+
+
+@pytest.mark.parametrize("block", blocks("python"))
+def test_python_in_the_documentation_is_python(block: str) -> None:
+    assert ast.parse(block).body
+
+
+@pytest.mark.parametrize("block", blocks("json"))
+def test_json_in_the_documentation_is_json(block: str) -> None:
+    assert json.loads(block)
+
+
+# --- Commands.
+
+
+def commands() -> dict[str, set[str]]:
+    """The options of each command."""
+    group: Any = typer.main.get_command(app)
+    context = group.make_context("tierwise", [], resilient_parsing=True)
+    return {
+        name: {
+            option
+            for parameter in group.resolve_command(context, [name])[1].params
+            for option in (*parameter.opts, *parameter.secondary_opts)
+        }
+        for name in COMMANDS
+    }
+
+
+def command_lines() -> Iterator[tuple[str, str, list[str]]]:
+    """Page, command and options of each `tierwise …` in code."""
+    for name, page in PAGES.items():
+        code = [
+            *(match[2] for match in FENCED.finditer(page)),
+            *(match[0] for match in INDENTED.finditer(page)),
+            *INLINE.findall(prose(page)),
+        ]
+        for line in "\n".join(code).split("\n"):
+            for call in re.split(r"\btierwise (?=[a-z]+\b)", line)[1:]:
+                command, *words = call.split(" -- ")[0].split()
+                yield name, command, [word for word in words if re.fullmatch(r"--?[a-z][a-z-]*", word)]
+
+
+def test_every_command_in_the_documentation_exists_with_its_options() -> None:
+    known = {name: options | {"--help"} for name, options in commands().items()}
+
+    wrong = [
+        (page, command, options)
+        for page, command, options in command_lines()
+        if command not in known or not known[command].issuperset(options)
+    ]
+
+    assert not wrong
+
+
+def test_every_command_is_used_somewhere_in_the_documentation() -> None:
+    used = {command for page, command, _ in command_lines() if page != "docs/reference/cli.md"}
+
+    assert used >= COMMANDS.keys()
+
+
+# --- Names.
+
+
+def test_every_class_in_the_glossary_exists() -> None:
+    homes = [f"tierwise.core.{path.stem}" for path in (ROOT / "src/tierwise/core").glob("[a-z]*.py")]
+    modules = [import_module(name) for name in (*homes, "tierwise.usage", "tierwise.money")]
+    named = re.findall(r"`([A-Z]\w+)`", PAGES["docs/glossary.md"])
+
+    assert named
+    assert not [name for name in named if not any(hasattr(module, name) for module in modules)]
+
+
+def test_every_header_of_ours_is_on_the_page_of_headers() -> None:
+    page = PAGES["docs/reference/http.md"]
+    code = "".join(Path(str(module.__file__)).read_text("utf-8") for module in (tasks, headers, errors))
+    ours = set(re.findall(r'"(x-tierwise-[a-z-]*[a-z])"', code))
+
+    assert ours
+    assert not [name for name in ours if f"`{name}`" not in page]
+
+
+def test_every_address_of_ours_is_on_the_page_of_addresses() -> None:
+    page = PAGES["docs/reference/http.md"]
+    own = re.findall(r'"(/tierwise/\w+|/api/\w+)"', Path(str(routes.__file__)).read_text("utf-8"))
+    addresses = (*own, routes.MESSAGES, passthrough.COUNT_TOKENS, *passthrough.NOT_SUPPORTED)
+
+    assert own
+    assert not [address for address in addresses if address not in page]
