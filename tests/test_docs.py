@@ -5,6 +5,8 @@ import json
 import re
 import runpy
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from importlib import import_module
@@ -106,7 +108,7 @@ def with_starter(fragment: str) -> str:
 
 @pytest.mark.parametrize("block", blocks("toml", without=POLICY_PAGE))
 def test_a_policy_in_the_documentation_loads(block: str) -> None:
-    assert parse_book(with_starter(block), "page.toml").policy.contracts
+    assert parse_book(with_starter(block), file="page.toml").policy.contracts
 
 
 @pytest.mark.parametrize("block", blocks("sql"))
@@ -126,6 +128,41 @@ def test_python_in_the_documentation_is_python(block: str) -> None:
 @pytest.mark.parametrize("block", blocks("json"))
 def test_json_in_the_documentation_is_json(block: str) -> None:
     assert json.loads(block)
+
+
+TUTORIAL: Final = PAGES["docs/tutorial/first-day.md"]
+
+
+def console(page: str) -> Iterator[tuple[str, str]]:
+    """Each command of a page's terminal sessions, and what it prints."""
+    for kind, text in FENCED.findall(page):
+        if kind == "console":
+            command, _, printed = text.removeprefix("$ ").partition("\n")
+            yield command, printed
+
+
+def test_the_tutorial_shows_what_its_first_commands_print(tmp_path: Path) -> None:
+    request = next(text for kind, text in FENCED.findall(TUTORIAL) if kind == "json")
+    (tmp_path / "request.json").write_text(request, "utf-8")
+    shown = {
+        command: printed
+        for command, printed in console(TUTORIAL)
+        if re.match(r"tierwise (init|check|explain request)", command)
+    }
+
+    said = {command: run(command, tmp_path) for command in shown}
+
+    assert len(shown) == 3
+    assert said == shown
+
+
+def run(command: str, folder: Path) -> str:
+    """What a command line prints, without the spaces at the ends of its lines."""
+    _, *arguments = command.split()
+    done = subprocess.run(
+        [sys.executable, "-m", "tierwise", *arguments], cwd=folder, capture_output=True, text=True, check=True
+    )
+    return re.sub(r" +$", "", done.stdout, flags=re.MULTILINE)
 
 
 # --- Commands.
@@ -155,7 +192,7 @@ def command_lines() -> Iterator[tuple[str, str, list[str]]]:
         ]
         for line in "\n".join(code).split("\n"):
             for call in re.split(r"\btierwise (?=[a-z]+\b)", line)[1:]:
-                command, *words = call.split(" -- ")[0].split()
+                command, *words = re.split(r"`| -- ", call)[0].split()
                 yield name, command, [word for word in words if re.fullmatch(r"--?[a-z][a-z-]*", word)]
 
 

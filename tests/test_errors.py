@@ -52,8 +52,10 @@ def test_the_module_opens_with_the_whole_tree_of_its_errors() -> None:
         (MalformedRequest(why="model: Field required"), "model: Field required"),
         (
             UnknownTaskType(task_type="extracton", nearest="extraction", known=("extraction", "synthesis")),
-            "The policy has no task type 'extracton'. Did you mean 'extraction'? "
-            "It knows: extraction, synthesis.",
+            (
+                "The policy has no task type 'extracton'. Did you mean 'extraction'? "
+                "It knows: extraction, synthesis."
+            ),
         ),
         (
             UnknownTaskType(task_type="xyz", nearest=None, known=("extraction",)),
@@ -61,8 +63,10 @@ def test_the_module_opens_with_the_whole_tree_of_its_errors() -> None:
         ),
         (
             NoCap(task_type="extraction", model="claude-next"),
-            "extraction has no max_tokens and claude-next is not in the catalogue: "
-            "give max_tokens in the call or in the policy",
+            (
+                "extraction has no max_tokens and claude-next is not in the catalogue: "
+                "give max_tokens in the call or in the policy"
+            ),
         ),
         (
             LedgerUnavailable(path="calls.db", why="disk full"),
@@ -70,8 +74,10 @@ def test_the_module_opens_with_the_whole_tree_of_its_errors() -> None:
         ),
         (
             LedgerTooNew(path="calls.db", found=3, known=2),
-            "the ledger calls.db has schema version 3, this Tierwise knows up to 2: "
-            "use the newer Tierwise that wrote it, or another file",
+            (
+                "the ledger calls.db has schema version 3, this Tierwise knows up to 2: "
+                "use the newer Tierwise that wrote it, or another file"
+            ),
         ),
         (UpstreamError(why="it hung up"), "The provider gave no reply: it hung up"),
         (UpstreamUnreachable(why="no route"), "The provider could not be reached: no route"),

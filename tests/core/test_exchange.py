@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.calls import EXTRACTION, FAST, FRONTIER, a_call, a_policy
 
+from support.calls import EXTRACTION, FAST, FRONTIER, a_call, a_policy
 from tierwise.config.prices import shipped_prices
 from tierwise.core.exchange import (
     TRANSITIONS,

@@ -2,8 +2,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from support.calls import DEFAULT, EXTRACTION, FAST, FRONTIER, MIDDLE, SYNTHESIS, a_call, a_policy
 
+from support.calls import DEFAULT, EXTRACTION, FAST, FRONTIER, MIDDLE, SYNTHESIS, a_call, a_policy
 from tierwise.core.call import Call
 from tierwise.core.decision import Refusal
 from tierwise.core.fitting import Change
@@ -89,7 +89,9 @@ def test_a_body_that_no_tier_takes_is_refused_and_explained() -> None:
 
     assert isinstance(outcome, Refused)
     assert outcome.refusal.code == "ineligible"
-    assert outcome.refusal.sentence.startswith("No tier of the policy takes this body. fast: claude-haiku-5-5")
+    assert outcome.refusal.sentence.startswith(
+        "No tier of the policy takes this body. fast: claude-haiku-5-5"
+    )
     assert "frontier: claude-opus-5-5" in outcome.refusal.sentence
     assert (outcome.call, outcome.task.type, outcome.policy) == (call, "extraction", policy)
 

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.calls import DEFAULT, EXTRACTION, FAST, FRONTIER, MIDDLE, SYNTHESIS, a_call, a_policy
 
+from support.calls import DEFAULT, EXTRACTION, FAST, FRONTIER, MIDDLE, SYNTHESIS, a_call, a_policy
 from tierwise.core.call import Call
 from tierwise.core.decision import Decision, Refusal, Why
 from tierwise.core.policy import Contract, Policy, Tier, cap_floor
@@ -257,8 +257,10 @@ def test_the_cap_is_the_callers_or_the_larger_of_contract_and_floor_whichever_is
             512,
             replace(FAST, thinking_floor=2048),
             1000,
-            "The caller's cap of 1000 stays: claude-haiku-5-5 needs 2048 for room to think; "
-            "the contract's is 512.",
+            (
+                "The caller's cap of 1000 stays: claude-haiku-5-5 needs 2048 for room to think; "
+                "the contract's is 512."
+            ),
         ),
     ],
 )

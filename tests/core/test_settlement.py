@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from support.calls import EXTRACTION, FAST, FRONTIER, a_call, a_policy
 
+from support.calls import EXTRACTION, FAST, FRONTIER, a_call, a_policy
 from tierwise.config.prices import shipped_prices
 from tierwise.core.call import Call
 from tierwise.core.fitting import REMOVED, Change

@@ -1,8 +1,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.calls import DEFAULT, EXTRACTION, SYNTHESIS, a_call, a_policy
 
+from support.calls import DEFAULT, EXTRACTION, SYNTHESIS, a_call, a_policy
 from tierwise.core.call import Call
 from tierwise.core.policy import MatchRule
 from tierwise.core.tasks import (

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.ledgers import locked
 from support.plays import BODY, READ_US, Driver, Played, play
 from support.policies import TWO_TIERS, book
 from support.transcripts import (
@@ -24,10 +25,8 @@ from support.transcripts import (
 )
 
 from tierwise.core.exchange import Answer
-from tierwise.core.ledger import Entry
-from tierwise.errors import LedgerUnavailable, UpstreamTimeout, UpstreamUnreachable
+from tierwise.errors import UpstreamTimeout, UpstreamUnreachable
 from tierwise.stores.ledger import writer
-from tierwise.stores.ledger.sqlite import SqliteLedger, open_ledger
 
 FAST_NANOS = 1000 * 100 + 200 * 500
 """1,000 tokens in and 200 out on claude-haiku-5-5: $0.10 and $0.50 a million."""
@@ -431,36 +430,15 @@ def test_a_reply_whose_usage_cannot_be_read_is_passed_on_and_its_cost_is_unknown
     assert ending(played) == {"ending": "failed", "fault": "provider", "error": "no-usage", "status": 200}
 
 
-class LockedLedger:
-    """A ledger that another process holds until `free` is set."""
-
-    def __init__(self, path: Path, free: threading.Event) -> None:
-        self._ledger: SqliteLedger = open_ledger(path)
-        self._free = free
-        self.path = str(path)
-
-    def write(self, entries: Sequence[Entry]) -> None:
-        if not self._free.is_set():
-            raise LedgerUnavailable(path=self.path, why="database is locked")
-        self._ledger.write(entries)
-
-    def close(self) -> None:
-        self._free.set()
-        self._ledger.close()
-
-
 def test_a_ledger_that_cannot_be_written_holds_a_reply_only_as_long_as_its_patience(
     driver: Driver, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "PATIENCE_S", 0.02)
     monkeypatch.setattr(writer, "RETRY_S", 0.005)
-    released = threading.Event()
+    free = threading.Event()
+    threading.Timer(0.1, free.set).start()
 
-    def store(path: Path) -> LockedLedger:
-        threading.Timer(0.1, released.set).start()
-        return LockedLedger(path, released)
-
-    played = play(driver, Transcript(chunks=(message(),)), path, store=store)
+    played = play(driver, Transcript(chunks=(message(),)), path, store=locked(free))
 
     assert played.taken.parts == [message()]
     assert played.notes[-2:] == ["ending not durable yet", "last part taken, ledger has []"]

@@ -2,19 +2,20 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+import threading
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from itertools import repeat
 from pathlib import Path
 
 import pytest
 from support.asgi import Got, call, gateway_in_memory, post
+from support.ledgers import locked
 from support.plays import calls
 from support.policies import TWO_TIERS, book
 from support.transcripts import EVENTS, STREAM, MemoryUpstream, Transcript, message
 
-from tierwise.core.ledger import Entry
-from tierwise.errors import LedgerUnavailable, UpstreamTimeout, UpstreamUnreachable
+from tierwise.errors import UpstreamTimeout, UpstreamUnreachable
 from tierwise.gateway import asgi
 from tierwise.gateway.app import Gateway
 from tierwise.gateway.errors import WIRE_ERRORS
@@ -92,24 +93,20 @@ def timeout(path: Path) -> Got:
 
 
 def ledger(path: Path) -> Got:
+    free = threading.Event()
+
     async def refused(app: Gateway) -> Got:
         await post(app, MESSAGE)
-        return await post(app, MESSAGE)
+        got = await post(app, MESSAGE)
+        free.set()
+        return got
 
-    return ask(gateway_in_memory(path, Transcript(), store=FullDisk), refused)
+    return ask(gateway_in_memory(path, Transcript(), store=locked(free)), refused)
 
 
-class FullDisk:
-    """A ledger that cannot be written."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = str(path)
-
-    def write(self, entries: Sequence[Entry]) -> None:
-        raise LedgerUnavailable(path=self.path, why="database or disk is full")
-
-    def close(self) -> None:
-        pass
+def thread(path: Path) -> Got:
+    body = {**MESSAGE, "thread": {"id": "thread_1"}}
+    return ask(gateway_in_memory(path, Transcript()), lambda app: post(app, body))
 
 
 @pytest.fixture(autouse=True)
@@ -129,6 +126,7 @@ WAYS: dict[str, Callable[[Path], Got]] = {
     "internal": internal,
     "unreachable": unreachable,
     "ledger": ledger,
+    "thread": thread,
     "timeout": timeout,
 }
 
@@ -137,6 +135,7 @@ ON_THE_WIRE = {
     "unknown-task-type": (400, "invalid_request_error", b"false"),
     "ineligible": (400, "invalid_request_error", b"false"),
     "not-supported": (400, "invalid_request_error", b"false"),
+    "thread": (400, "invalid_request_error", b"false"),
     "no-credential": (401, "authentication_error", b"false"),
     "not-found": (404, "not_found_error", b"false"),
     "too-large": (413, "request_too_large", b"false"),
@@ -168,7 +167,7 @@ def test_an_error_has_the_providers_shape_its_own_status_and_says_whether_to_ret
     assert got.header(b"request-id") == body["request_id"].encode()
 
 
-@pytest.mark.parametrize("code", ["unknown-task-type", "ineligible", "unreachable", "timeout"])
+@pytest.mark.parametrize("code", ["unknown-task-type", "ineligible", "thread", "unreachable", "timeout"])
 def test_an_error_of_a_call_that_was_read_carries_its_id_in_the_ledger(path: Path, code: str) -> None:
     got = WAYS[code](path)
 
@@ -204,6 +203,12 @@ def test_a_body_of_the_largest_size_is_taken(path: Path) -> None:
 
     assert (got.status, over.status) == (200, 413)
     assert [len(sent.body) for sent in upstream.requests] == [asgi.LARGEST_BODY]
+
+
+def test_a_thread_is_refused_in_the_words_that_make_clients_send_the_whole_conversation(path: Path) -> None:
+    details = WAYS["thread"](path).json()["error"]["details"]
+
+    assert details == {"error_code": "thread_unsupported_request"}
 
 
 def test_a_failure_of_ours_is_in_the_log_and_gives_nothing_away(

@@ -12,7 +12,10 @@ MODEL = "claude-haiku-5-5"
 COUNTS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 
 
-def a_reply(usage: Any = None, **fields: Any) -> bytes:
+PLAIN = {"input_tokens": 10, "output_tokens": 5}
+
+
+def a_reply(usage: Any = PLAIN, **fields: Any) -> bytes:
     reply = {
         "id": "msg_1",
         "type": "message",
@@ -21,7 +24,7 @@ def a_reply(usage: Any = None, **fields: Any) -> bytes:
         "content": [{"type": "text", "text": "yes"}],
         "stop_reason": "end_turn",
         "stop_sequence": None,
-        "usage": {"input_tokens": 10, "output_tokens": 5} if usage is None else usage,
+        "usage": usage,
     }
     return json.dumps(reply | fields).encode()
 
@@ -31,7 +34,7 @@ def metered(usage: Any, **fields: Any) -> Metered | None:
 
 
 def buckets(**usage: Any) -> Usage:
-    found = metered({"input_tokens": 10, "output_tokens": 5} | usage)
+    found = metered(PLAIN | usage)
     assert found is not None
     return found.lines[0].usage
 
@@ -126,7 +129,7 @@ def test_the_total_of_cache_writes_counts_and_the_split_divides_it(
     ],
 )
 def test_a_line_says_how_it_was_served(usage: dict[str, Any], way: tuple[bool, bool, bool]) -> None:
-    found = metered({"input_tokens": 1, "output_tokens": 1} | usage)
+    found = metered(PLAIN | usage)
 
     assert found is not None
     assert (found.lines[0].fast, found.lines[0].us_only, found.lines[0].batch) == way
@@ -159,9 +162,7 @@ def test_iterations_are_what_counts_each_at_its_own_model_and_the_reply_s_way_of
             UsageLine(
                 model=MODEL,
                 fast=True,
-                usage=Usage(
-                    input_tokens=100, output_tokens=10, cache_read_tokens=7, web_search_requests=3
-                ),
+                usage=Usage(input_tokens=100, output_tokens=10, cache_read_tokens=7, web_search_requests=3),
             ),
             UsageLine(
                 model="claude-opus-5-5",
@@ -174,9 +175,7 @@ def test_iterations_are_what_counts_each_at_its_own_model_and_the_reply_s_way_of
 
 
 def test_no_iterations_are_the_same_as_none() -> None:
-    plain = {"input_tokens": 10, "output_tokens": 5}
-
-    assert metered(plain | {"iterations": []}) == metered(plain | {"iterations": None}) == metered(plain)
+    assert metered(PLAIN | {"iterations": []}) == metered(PLAIN | {"iterations": None}) == metered(PLAIN)
 
 
 @pytest.mark.parametrize(
@@ -186,8 +185,8 @@ def test_no_iterations_are_the_same_as_none() -> None:
         {"input_tokens": 10},
         {"output_tokens": 5},
         {"input_tokens": None, "output_tokens": 5},
-        {"input_tokens": 10, "output_tokens": 5, "iterations": [{"type": "message", "input_tokens": 10}]},
-        {"input_tokens": 10, "output_tokens": 5, "iterations": [{"type": "message", "output_tokens": 5}]},
+        PLAIN | {"iterations": [{"type": "message", "input_tokens": 10}]},
+        PLAIN | {"iterations": [{"type": "message", "output_tokens": 5}]},
     ],
 )
 def test_a_usage_that_leaves_out_what_was_read_or_written_is_unknown_and_not_zero(
@@ -206,7 +205,7 @@ def test_a_reply_without_usage_or_model_has_an_unknown_usage(fields: dict[str, A
 @pytest.mark.parametrize("name", COUNTS)
 @pytest.mark.parametrize("count", [-1, 2**40, 10**30])
 def test_a_count_that_cannot_be_makes_the_usage_unknown(name: str, count: int) -> None:
-    assert metered({"input_tokens": 1, "output_tokens": 1} | {name: count}) is None
+    assert metered(PLAIN | {name: count}) is None
 
 
 @pytest.mark.parametrize(
@@ -220,14 +219,12 @@ def test_a_count_that_cannot_be_makes_the_usage_unknown(name: str, count: int) -
     ],
 )
 def test_nor_can_a_part_of_it_be_below_zero(usage: dict[str, Any]) -> None:
-    assert metered({"input_tokens": 1, "output_tokens": 1} | usage) is None
+    assert metered(PLAIN | usage) is None
 
 
 @pytest.mark.parametrize("count", [-1, 2**40, None])
 def test_an_impossible_count_of_thinking_is_left_out_alone(count: int | None) -> None:
-    found = metered(
-        {"input_tokens": 10, "output_tokens": 5, "output_tokens_details": {"thinking_tokens": count}}
-    )
+    found = metered(PLAIN | {"output_tokens_details": {"thinking_tokens": count}})
 
     assert found is not None
     assert found.thinking_tokens is None
@@ -276,7 +273,9 @@ def test_an_error_is_named_by_its_type(body: bytes, status: int, error: str) -> 
     assert read_reply(body, status=status) == ReplyFacts(finished=True, error=error)
 
 
-@pytest.mark.parametrize("body", [b"", b"ok", b"[]", b'{"usage":"many"}', b'{"model":"\xff"}', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "body", [b"", b"ok", b"[]", b'{"usage":"many"}', b'{"model":"\xff"}', b"[" * 100_000]
+)
 def test_a_reply_that_cannot_be_read_has_no_facts(body: bytes) -> None:
     assert read_reply(body, status=200) == ReplyFacts(finished=True)
 

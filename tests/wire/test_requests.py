@@ -1,5 +1,6 @@
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -14,6 +15,10 @@ from tierwise.wire.requests import read_request, rewrite
 
 HELLO = b'{"role":"user","content":"hello"}'
 LARGEST_CAP = 2**31 - 1
+OPTIONAL = (
+    "stream", "metadata", "thinking", "output_config", "temperature", "top_p", "top_k", "tool_choice", "tools",
+    "speed", "inference_geo", "fallbacks", "thread", "compaction", "context_management",
+)  # fmt: skip
 
 
 def a_body(*fields: bytes, messages: bytes = b"[" + HELLO + b"]") -> bytes:
@@ -90,11 +95,7 @@ def test_what_is_not_there_is_not_read() -> None:
 
 
 def test_null_says_the_same_as_leaving_out() -> None:
-    names = (
-        "stream metadata thinking output_config temperature top_p top_k tool_choice tools speed inference_geo "
-        "fallbacks thread compaction context_management"
-    ).split()
-    raw = a_body(*(b'"%s":null' % name.encode() for name in names))
+    raw = a_body(*(b'"%s":null' % name.encode() for name in OPTIONAL))
 
     call = call_of(raw)
 
@@ -219,7 +220,10 @@ def test_the_cap_is_any_whole_number_that_a_ledger_can_hold(cap: int) -> None:
         (a_body()[:-1], "The body is not a JSON object: "),
         (a_body(b'"x":NaN'), "The body is not a JSON object: "),
         (a_body(b'"x":Infinity'), "The body is not a JSON object: "),
-        (a_body(b'"x":"\\ud83d"'), "The body is not a JSON object: "),  # the provider refuses half an emoji too
+        (
+            a_body(b'"x":"\\ud83d"'),
+            "The body is not a JSON object: ",
+        ),  # the provider refuses half an emoji too
         (a_body(b'"x":"a\nb"'), "The body is not a JSON object: "),
         (a_body(b'"\xff":1'), "The body is not a JSON object: "),
         (a_body(b'"x":' + b"[" * 100_000 + b"]" * 100_000), "The body is not a JSON object: "),
@@ -263,20 +267,13 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=12,
 )
-NAMES = st.sampled_from(
-    (
-        "model max_tokens messages stream thinking output_config metadata tools tool_choice temperature top_p "
-        "top_k speed inference_geo fallbacks thread compaction context_management"
-    ).split()
-)
+NAMES = st.sampled_from(("model", "max_tokens", "messages", *OPTIONAL))
 FRAGMENTS = st.sampled_from((b"\\ud800", b"NaN", b"1e999", b"\xff", b'"', b"{", b"]", b"\x00", b"9" * 400))
 
 
 def read_or_malformed(raw: bytes) -> None:
-    try:
+    with suppress(MalformedRequest):
         read_request(raw, {})
-    except MalformedRequest as malformed:
-        assert str(malformed)
 
 
 @given(st.binary(max_size=200))
@@ -370,36 +367,31 @@ def test_a_change_deeper_than_two_keys_is_a_mistake() -> None:
         rewritten(a_body(), (("a", "b", "c"), 1))
 
 
+def an_array(space: bytes, items: list[bytes]) -> bytes:
+    return b"[" + space + (b"," + space).join(items) + space + b"]"
+
+
+def an_object(space: bytes, keys: list[bytes], items: list[bytes]) -> bytes:
+    pairs = [b'"%s"%s:%s' % (key, space, item) for key, item in zip(keys, items, strict=False)]
+    return b"{" + space + b",".join(pairs) + space + b"}"
+
+
+def json_value(inner: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
+    items = st.lists(inner, max_size=3)
+    return st.builds(an_array, SPACES, items) | st.builds(an_object, SPACES, KEYS, items)
+
+
 SPACES = st.sampled_from((b"", b" ", b"\n", b" \t\r\n"))
-SCALARS = st.sampled_from(
-    (b"1.0", b"1E+2", b"-0", b"0.10", b"123456789012345678901234567890", b"1e999", b"true", b"null")
-) | st.text(max_size=8).flatmap(
-    lambda text: st.sampled_from((json.dumps(text), json.dumps(text, ensure_ascii=False)))
-).filter(lambda text: "\\ud" not in text).map(str.encode)
-RAW = st.recursive(
-    SCALARS,
-    lambda inner: st.builds(
-        lambda space, items: b"[" + space + (b"," + space).join(items) + space + b"]",
-        SPACES,
-        st.lists(inner, max_size=3),
-    )
-    | st.builds(
-        lambda space, keys, items: (
-            b"{"
-            + space
-            + b",".join(
-                space + b'"%s"' % key + space + b":" + item for key, item in zip(keys, items, strict=False)
-            )
-            + b"}"
-        ),
-        SPACES,
-        st.lists(st.sampled_from((b"a", b"\\u00e9", b"a", "é".encode(), b"")), min_size=3, max_size=3),
-        st.lists(inner, max_size=3),
-    ),
-    max_leaves=8,
+KEYS = st.lists(st.sampled_from((b"a", b"\\u00e9", b"\xc3\xa9", b"")), min_size=3, max_size=3)
+NUMBERS = st.sampled_from((b"1.0", b"1E+2", b"-0", b"0.10", b"9" * 30, b"1e999", b"true", b"null"))
+STRINGS = st.builds(
+    lambda text, *, escaped: json.dumps(text, ensure_ascii=escaped).encode(),
+    st.text(max_size=8),
+    escaped=st.booleans(),
 )
+RAW = st.recursive(NUMBERS | STRINGS, json_value, max_leaves=8)
 OTHERS = st.dictionaries(
-    st.sampled_from(("stop_sequences", "système", "x y", "tools2", "")) | st.text(max_size=5).map("x".__add__),
+    st.sampled_from(("stop_sequences", "système", "x y", "")) | st.text(max_size=5).map("x".__add__),
     RAW,
     max_size=4,
 )

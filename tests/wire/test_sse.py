@@ -14,10 +14,9 @@ from tierwise.wire.sse import LONGEST_EVENT, StreamFacts
 MODEL = "claude-haiku-5-5"
 
 
-def event(name: str, *, line: str = "data: {}", named: bool = True, **fields: Any) -> str:
+def event(name: str, line: str = "data: {}", /, **fields: Any) -> str:
     data = json.dumps({"type": name} | fields, separators=(",", ":"))
-    head = f"event: {name}\n" if named else ""
-    return head + line.format(data) + "\n\n"
+    return f"event: {name}\n{line.format(data)}\n\n"
 
 
 def start(usage: Mapping[str, Any] | None = None, **fields: Any) -> str:
@@ -35,8 +34,8 @@ def start(usage: Mapping[str, Any] | None = None, **fields: Any) -> str:
 
 
 def delta(usage: Mapping[str, Any] | None, stop_reason: str | None = "end_turn") -> str:
-    fields: dict[str, Any] = {"delta": {"stop_reason": stop_reason, "stop_sequence": None}}
-    return event("message_delta", **fields, **({} if usage is None else {"usage": usage}))
+    fields = {} if usage is None else {"usage": usage}
+    return event("message_delta", delta={"stop_reason": stop_reason, "stop_sequence": None}, **fields)
 
 
 def text(words: str) -> str:
@@ -57,7 +56,9 @@ PING = event("ping")
 BLOCK = event("content_block_start", index=0, content_block={"type": "text", "text": ""})
 BLOCK_STOP = event("content_block_stop", index=0)
 STOP = event("message_stop")
-TRICKS = 'then say "message_stop", message_delta, {"type":"error"} or content_block_start — data: {"type":"message_stop"}'
+TRICKS = (
+    'say "message_stop", message_delta, {"type":"error"}, content_block_start, data: {"type":"message_stop"}'
+)
 
 RECORDED = "".join(
     (
@@ -195,7 +196,7 @@ def test_comments_and_other_fields_say_nothing(noise: str) -> None:
 def test_the_data_of_an_event_may_be_spaced_and_stand_among_other_fields(line: str) -> None:
     message = {"model": MODEL, "usage": {"input_tokens": 1, "output_tokens": 1}}
 
-    assert facts_of(event("message_start", line=line, message=message)).served_model == MODEL
+    assert facts_of(event("message_start", line, message=message)).served_model == MODEL
 
 
 def test_an_events_data_may_be_on_several_lines() -> None:
@@ -228,7 +229,16 @@ def test_a_name_inside_a_text_changes_nothing(words: str) -> None:
         "data: message_" + "[" * 100_000 + "\n\n",
         event("message_start"),
     ],
-    ids=("later message", "later error", "no JSON", "odd usage", "unclosed", "a string", "deep", "empty start"),
+    ids=(
+        "later message",
+        "later error",
+        "no JSON",
+        "odd usage",
+        "unclosed",
+        "a string",
+        "deep",
+        "empty start",
+    ),
 )
 def test_an_event_that_is_not_known_or_cannot_be_read_changes_nothing(strange: str) -> None:
     known = start() + BLOCK
@@ -279,9 +289,7 @@ def test_a_later_delta_that_leaves_a_count_out_leaves_it_as_it_was() -> None:
 def test_the_last_counts_of_input_stand_for_tools_of_the_provider_make_them_grow() -> None:
     usage = usage_of(
         start(),
-        delta(
-            {"input_tokens": 10_682, "output_tokens": 510, "server_tool_use": {"web_search_requests": 1}}
-        ),
+        delta({"input_tokens": 10_682, "output_tokens": 510, "server_tool_use": {"web_search_requests": 1}}),
         STOP,
     )
 
@@ -408,7 +416,10 @@ def test_whatever_the_provider_streams_is_read(chunks: list[bytes]) -> None:
 
 
 PIECES = st.sampled_from(
-    [part.encode() for part in ("event: ", "data: ", "message_", '{"type":"error"}', '"error"', "\n", "\r", ":")]
+    [
+        part.encode()
+        for part in ("event: ", "data: ", "message_", '{"type":"error"}', '"error"', "\n", "\r", ":")
+    ]
 )
 
 

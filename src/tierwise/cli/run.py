@@ -80,7 +80,9 @@ class _Signals:
     """Passes signals on to the command while it runs; before and after, they end this process."""
 
     def __init__(self) -> None:
-        self.command: subprocess.Popen[bytes] | None = None
+        self._command: subprocess.Popen[bytes] | None = None
+        self._starting = False
+        self._early: list[int] = []
 
     @contextmanager
     def forwarded(self) -> Generator["_Signals"]:
@@ -92,11 +94,32 @@ class _Signals:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def start(self, command: Sequence[str], environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        """Start the command; a signal that arrives meanwhile reaches it once it is there.
+
+        Raises:
+            OSError: it cannot be started.
+        """
+        self._starting = True
+        try:
+            self._command = subprocess.Popen(command, env=environ)  # noqa: S603 — the caller's own command
+        finally:
+            self._starting = False
+        for number in self._early:
+            self._pass_on(number, self._command)
+        return self._command
+
     def _arrived(self, number: int, _frame: object) -> None:
-        if self.command is None or self.command.poll() is not None:
+        if self._starting:
+            self._early.append(number)
+        elif self._command is None or self._command.poll() is not None:
             raise SystemExit(_SIGNALLED + number)
+        else:
+            self._pass_on(number, self._command)
+
+    def _pass_on(self, number: int, command: subprocess.Popen[bytes]) -> None:
         if number != signal.SIGINT or not _from_terminal():
-            self.command.send_signal(number)
+            command.send_signal(number)
 
 
 _SIGNALLED: Final = 128
@@ -119,9 +142,9 @@ def _from_terminal() -> bool:
 
 def _run(command: Sequence[str], environ: Mapping[str, str], signals: _Signals) -> int:
     try:
-        signals.command = subprocess.Popen(command, env=environ)  # noqa: S603 — the caller's own command
+        started = signals.start(command, environ)
     except OSError as error:
         say(f"tierwise: {command[0]} cannot be started: {error.strerror}", err)
         raise typer.Exit(CANNOT_START) from error
-    code = signals.command.wait()
+    code = started.wait()
     return code if code >= 0 else _SIGNALLED - code
