@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support.ledgers import locked
 from support.plays import BODY, READ_US, Driver, Played, play
 from support.policies import TWO_TIERS, book
@@ -23,7 +24,6 @@ from support.transcripts import (
     error,
     message,
 )
-
 from tierwise.core.exchange import Answer
 from tierwise.errors import UpstreamTimeout, UpstreamUnreachable
 from tierwise.stores.ledger import writer
@@ -171,7 +171,9 @@ def test_an_error_of_the_provider_is_passed_on_and_costs_nothing(driver: Driver,
 
 def test_an_error_that_breaks_off_costs_nothing_all_the_same(driver: Driver, path: Path) -> None:
     played = play(
-        driver, Transcript(status=529, chunks=(b'{"type":"er',), breaks=UpstreamUnreachable(why="reset")), path
+        driver,
+        Transcript(status=529, chunks=(b'{"type":"er',), breaks=UpstreamUnreachable(why="reset")),
+        path,
     )
 
     assert ending(played) == {
@@ -436,9 +438,7 @@ def test_a_ledger_that_cannot_be_written_holds_a_reply_only_as_long_as_its_patie
     monkeypatch.setattr(writer, "PATIENCE_S", 0.02)
     monkeypatch.setattr(writer, "RETRY_S", 0.005)
     free = threading.Event()
-    threading.Timer(0.1, free.set).start()
-
-    played = play(driver, Transcript(chunks=(message(),)), path, store=locked(free))
+    played = play(driver, Transcript(chunks=(message(),)), path, store=locked(free), then=free.set)
 
     assert played.taken.parts == [message()]
     assert played.notes[-2:] == ["ending not durable yet", "last part taken, ledger has []"]

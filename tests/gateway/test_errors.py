@@ -9,12 +9,12 @@ from itertools import repeat
 from pathlib import Path
 
 import pytest
+
 from support.asgi import Got, call, gateway_in_memory, post
 from support.ledgers import locked
 from support.plays import calls
 from support.policies import TWO_TIERS, book
 from support.transcripts import EVENTS, STREAM, MemoryUpstream, Transcript, message
-
 from tierwise.errors import UpstreamTimeout, UpstreamUnreachable
 from tierwise.gateway import asgi
 from tierwise.gateway.app import Gateway
@@ -31,9 +31,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "ledger.sqlite3"
 
 
-def ask(
-    running: AbstractAsyncContextManager[Gateway], request: Callable[[Gateway], Awaitable[Got]]
-) -> Got:
+def ask(running: AbstractAsyncContextManager[Gateway], request: Callable[[Gateway], Awaitable[Got]]) -> Got:
     async def talk() -> Got:
         async with running as app:
             return await request(app)
@@ -72,7 +70,9 @@ def not_found(path: Path) -> Got:
 
 def too_large(path: Path) -> Got:
     parts = [b" " * 2**20] * 33
-    return ask(gateway_in_memory(path, Transcript()), lambda app: call(app, "POST", "/v1/messages", body=parts))
+    return ask(
+        gateway_in_memory(path, Transcript()), lambda app: call(app, "POST", "/v1/messages", body=parts)
+    )
 
 
 def internal(path: Path) -> Got:

@@ -5,11 +5,11 @@ import json
 from pathlib import Path
 
 import pytest
+
 from support.asgi import Got, call, gateway_in_memory, post
 from support.plays import calls
 from support.policies import TWO_TIERS, book
 from support.transcripts import EVENTS, JSON, STREAM, MemoryUpstream, Transcript, error, message
-
 from tierwise.config import Book
 from tierwise.errors import UpstreamTimeout, UpstreamUnreachable
 from tierwise.upstream.port import Outgoing
@@ -70,9 +70,7 @@ def test_a_message_is_decided_sent_recorded_and_comes_back_as_the_provider_sent_
 def test_an_observed_call_is_told_what_would_have_been_decided(path: Path) -> None:
     body = json.dumps({**MESSAGE, "model": "claude-opus-5-5"}).encode()
     policy = book('mode = "observe"\n' + TWO_TIERS + '[[match]]\nmodel = "*"\ntask_type = "extraction"\n')
-    got, sent = ask(
-        path, Transcript(chunks=(message(),)), "POST", "/v1/messages", body=body, policy=policy
-    )
+    got, sent = ask(path, Transcript(chunks=(message(),)), "POST", "/v1/messages", body=body, policy=policy)
 
     assert sent[0].body == body
     assert got.header(b"x-tierwise-observed-model") == b"claude-haiku-5-5"
@@ -173,9 +171,7 @@ def test_tokens_of_a_named_model_are_counted_as_asked(path: Path) -> None:
 
 def test_tokens_of_an_unknown_type_cannot_be_counted(path: Path) -> None:
     asked = {"model": "task/extractoin", "messages": MESSAGE["messages"]}
-    got, sent = ask(
-        path, Transcript(), "POST", "/v1/messages/count_tokens", body=json.dumps(asked).encode()
-    )
+    got, sent = ask(path, Transcript(), "POST", "/v1/messages/count_tokens", body=json.dumps(asked).encode())
 
     assert (sent, got.status) == ([], 400)
     assert "Did you mean 'extraction'?" in got.json()["error"]["message"]
@@ -197,7 +193,9 @@ def test_another_endpoint_without_a_reply_is_answered_for(
 
 
 def test_another_endpoints_reply_that_breaks_off_has_no_end(path: Path) -> None:
-    got, _ = ask(path, Transcript(chunks=(b"{",), breaks=UpstreamUnreachable(why="reset")), "GET", "/v1/models")
+    got, _ = ask(
+        path, Transcript(chunks=(b"{",), breaks=UpstreamUnreachable(why="reset")), "GET", "/v1/models"
+    )
 
     assert (got.parts, got.ended) == ([b"{"], False)
 
@@ -212,7 +210,12 @@ def test_a_probe_is_answered_without_the_provider(path: Path, method: str, targe
 
 @pytest.mark.parametrize(
     ("method", "target"),
-    [("GET", "/v2/messages"), ("POST", "/messages"), ("POST", "/tierwise/health"), ("GET", "/tierwise/x\r\ny")],
+    [
+        ("GET", "/v2/messages"),
+        ("POST", "/messages"),
+        ("POST", "/tierwise/health"),
+        ("GET", "/tierwise/x\r\ny"),
+    ],
 )
 def test_what_is_not_there_is_not_found(path: Path, method: str, target: str) -> None:
     got, sent = ask(path, Transcript(), method, target)
@@ -256,11 +259,11 @@ def test_a_call_in_flight_is_metered_as_such(path: Path) -> None:
 def test_an_error_of_the_provider_comes_back_word_for_word(path: Path) -> None:
     refused = error("rate_limit_error", 429)
     reply = Transcript(
-        status=429, headers=(*JSON, (b"retry-after", b"7"), (b"x-should-retry", b"true")), chunks=refused.chunks
+        status=429,
+        headers=(*JSON, (b"retry-after", b"7"), (b"x-should-retry", b"true")),
+        chunks=refused.chunks,
     )
     got, _ = ask(path, reply, "POST", "/v1/messages", body=json.dumps(MESSAGE).encode())
 
     assert (got.status, got.body) == (429, refused.chunks[0])
     assert got.headers[: len(reply.headers)] == [*reply.headers]
-
-

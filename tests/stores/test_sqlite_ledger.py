@@ -35,7 +35,11 @@ def test_a_call_is_its_decision_beside_its_ending(path: Path) -> None:
     assert call["task_type"] == "extraction"
     assert call["reasons"] == '["Because."]'
     assert call["ending"] == "posted"
-    assert (call["input_tokens"], call["cache_write_5m_tokens"], call["cache_write_1h_tokens"]) == (100, 20, 3)
+    assert (call["input_tokens"], call["cache_write_5m_tokens"], call["cache_write_1h_tokens"]) == (
+        100,
+        20,
+        3,
+    )
     assert (call["cache_read_tokens"], call["output_tokens"], call["thinking_tokens"]) == (40, 50, 7)
     assert (call["cost_nanos"], call["at_frontier_nanos"], call["as_asked_nanos"]) == (1_000, 40_000, 30_000)
     assert (call["until_sent_us"], call["until_first_byte_us"], call["until_end_us"]) == (100, 2_000, 300)

@@ -12,7 +12,6 @@ from typing import Any
 
 from support.policies import book
 from support.transcripts import MemoryUpstream, Script, Transcript
-
 from tierwise.config import Book
 from tierwise.engine.clock import call_ids, now_us
 from tierwise.engine.desk import Desk

@@ -11,7 +11,6 @@ from typing import Any, Final, Literal, TypeAlias
 
 from support.policies import book
 from support.transcripts import MemorySyncUpstream, MemoryUpstream, Transcript
-
 from tierwise.config import Book
 from tierwise.core.exchange import Answer
 from tierwise.core.fitting import Change
@@ -77,6 +76,7 @@ def play(
     leaves_after: int | None = None,
     stops: bool = False,
     store: Callable[[Path], EntryStore] = open_ledger,
+    then: Callable[[], None] = lambda: None,
 ) -> Played:
     """Play one call.
 
@@ -89,13 +89,16 @@ def play(
         leaves_after: how many parts of the body the caller takes before it leaves; None stays.
         stops: whether the gateway's end cancels the call where the transcript hangs; else the caller leaves there.
         store: opens the ledger.
+        then: called once the call is done, before the ledger is closed.
     """
     tick = count(READ_US, 1000).__next__
     desk = Desk(policy or book(), conversations=Conversations(), clock=tick, new_id=lambda: "c1")
     opened = desk.open(json.dumps(body).encode(), {})
     if driver == "coroutine":
-        return asyncio.run(_in_coroutine(opened, transcript, ledger_path, tick, leaves_after, stops, store))
-    return _in_thread(opened, transcript, ledger_path, tick, leaves_after, store)
+        return asyncio.run(
+            _in_coroutine(opened, transcript, ledger_path, tick, leaves_after, stops, store, then)
+        )
+    return _in_thread(opened, transcript, ledger_path, tick, leaves_after, store, then)
 
 
 async def _in_coroutine(
@@ -104,8 +107,9 @@ async def _in_coroutine(
     path: Path,
     tick: Callable[[], int],
     leaves_after: int | None,
-    stops: bool,  # noqa: FBT001
+    stops: bool,
     store: Callable[[Path], EntryStore],
+    then: Callable[[], None],
 ) -> Played:
     notes: list[str] = []
     upstream = MemoryUpstream(transcript, notes)
@@ -129,6 +133,7 @@ async def _in_coroutine(
     (ended,) = await asyncio.gather(running, return_exceptions=True)
     if ended is not None and not isinstance(ended, asyncio.CancelledError):
         raise ended
+    then()
     await asyncio.to_thread(ledger.close)
     return Played(
         taken=caller.taken,
@@ -148,6 +153,7 @@ def _in_thread(
     tick: Callable[[], int],
     leaves_after: int | None,
     store: Callable[[Path], EntryStore],
+    then: Callable[[], None],
 ) -> Played:
     notes: list[str] = []
     upstream = MemorySyncUpstream(transcript, notes)
@@ -162,6 +168,7 @@ def _in_thread(
         clock=tick,
     )
     driver.run()
+    then()
     ledger.close()
     return Played(
         taken=caller.taken,
@@ -177,7 +184,7 @@ def _in_thread(
 def calls(path: Path, where: str = "true") -> list[dict[str, Any]]:
     """The ledger's calls, oldest first."""
     with closing(read_ledger(path)) as ledger:
-        rows = ledger.execute(f"SELECT * FROM calls WHERE {where} ORDER BY call_id").fetchall()  # noqa: S608
+        rows = ledger.execute(f"SELECT * FROM calls WHERE {where} ORDER BY call_id").fetchall()
     return [dict(row) for row in rows]
 
 

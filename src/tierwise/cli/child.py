@@ -27,12 +27,16 @@ def gateway_process(
         GatewayDidNotStart: it ended before it took calls.
     """
     command = [
-        *(sys.executable, "-m", "tierwise", "serve", "--port", "0", "--quiet"),
+        *(sys.executable, "-m", "tierwise", "serve", "--port", "0", "--quiet", "--until-eof"),
         *("--policy", str(policy), "--ledger", str(ledger), "--log-level", log_level),
         *(("--upstream", upstream) if upstream is not None else ()),
     ]
     # A session of its own: Ctrl-C reaches the command, and the gateway is stopped after it.
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)  # noqa: S603 — our own program
+    # Its stdin is a pipe that closes with this process, however that ends: the gateway does not outlive it.
+    process = subprocess.Popen(  # noqa: S603 — our own program
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdin is not None
     assert process.stdout is not None
     try:
         address = process.stdout.readline().strip()
@@ -47,3 +51,4 @@ def gateway_process(
             process.kill()
             process.wait()
         process.stdout.close()
+        process.stdin.close()

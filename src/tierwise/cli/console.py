@@ -45,8 +45,12 @@ def say(text: str, console: Console = out) -> None:
 
     What callers sent may stand in it, so control characters are made harmless.
     """
-    plain = "".join(letter if letter.isprintable() or letter == "\n" else "�" for letter in text)
-    console.print(plain, markup=False, soft_wrap=True)
+    console.print(harmless(text), markup=False, soft_wrap=True)
+
+
+def harmless(text: str) -> str:
+    """Return text without control characters, which could move a terminal's cursor or change its colours."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "�" for letter in text)
 
 
 def print_json(value: object) -> None:

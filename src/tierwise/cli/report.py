@@ -9,8 +9,9 @@ from typing import Annotated, Any, Final
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from tierwise.cli.console import new_table, out, print_json, say
+from tierwise.cli.console import harmless, new_table, out, print_json, say
 from tierwise.cli.options import DEFAULT_LEDGER, JsonOption, LedgerOption
 from tierwise.engine.clock import now_us
 from tierwise.money import Nanos, format_usd
@@ -136,7 +137,7 @@ _COLUMNS: Final = (
 def _table(found: Report) -> Table:
     table = new_table(found.by, *_COLUMNS, numbers=_COLUMNS)
     for line in found.lines:
-        table.add_row(line.key, *_cells(line.totals, found.total))
+        table.add_row(Text(harmless(line.key)), *_cells(line.totals, found.total))
     if len(found.lines) > 1:
         table.add_section()
         table.add_row("total", *_cells(found.total, found.total), style="bold")

@@ -3,8 +3,10 @@
 import ipaddress
 import logging
 import os
+import signal
 import socket
 import sys
+import threading
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -40,6 +42,9 @@ def serve(
     quiet: Annotated[
         bool, typer.Option("--quiet", help="Print the address alone, on stdout, once calls are taken.")
     ] = False,
+    until_eof: Annotated[
+        bool, typer.Option("--until-eof", help="Stop as on SIGTERM when stdin ends, with the parent process.")
+    ] = False,
 ) -> None:
     """Serve the gateway until SIGTERM or Ctrl-C.
 
@@ -65,6 +70,8 @@ def serve(
         key=key,
         drain_s=drain_seconds,
     )
+    if until_eof:
+        threading.Thread(target=_stop_at_eof, name="tierwise-parent", daemon=True).start()
     announce = _announce_address if quiet else partial(_announce, settings=settings)
     try:
         run(settings, ready=announce)
@@ -74,6 +81,12 @@ def serve(
             err,
         )
         raise typer.Exit(ExitCode.ENVIRONMENT) from error
+
+
+def _stop_at_eof() -> None:
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _keep_the_door_shut(host: str, key: str | None) -> None:

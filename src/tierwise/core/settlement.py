@@ -5,7 +5,9 @@ for, and at the decided one. They assume equal lengths, which no two models have
 the models' tokenizers differ. Where the provider may not bill a call, they are as unknown as its cost.
 """
 
+import json
 from dataclasses import dataclass
+from typing import Any
 
 from tierwise.core.catalog import converted, find
 from tierwise.core.fitting import REMOVED, Change
@@ -82,8 +84,12 @@ def describe(change: Change) -> str:
     path = ".".join(change.path)
     if change.after is REMOVED:
         return f"{path}: removed ({change.rule})"
-    before = "" if change.before is None else f"{change.before!s:.{LONGEST_ID}} "
-    return f"{path}: {before}-> {change.after} ({change.rule})"
+    before = "" if change.before is None else f"{_written(change.before):.{LONGEST_ID}} "
+    return f"{path}: {before}-> {_written(change.after)} ({change.rule})"
+
+
+def _written(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, dict) else str(value)
 
 
 def refused_entry(*, call_id: str, at_us: int, error: str, prices: PriceBook) -> Failed:

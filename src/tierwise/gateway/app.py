@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from tierwise.gateway.asgi import Receive, Scope, Send, answer
+from tierwise.gateway.asgi import Message, Receive, Scope, Send, answer
 from tierwise.gateway.errors import answer_error
 from tierwise.gateway.messages import Parts, messages
 from tierwise.gateway.passthrough import pass_through
@@ -41,16 +41,24 @@ class Gateway:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, parts: Parts) -> None:
         path: str = scope["path"]
+        began = False
+
+        def noted(message: Message) -> Awaitable[None]:
+            nonlocal began
+            began = True
+            return send(message)
+
         try:
             if path == MESSAGES and scope["method"] == "POST":
-                await messages(scope, receive, send, parts)
+                await messages(scope, receive, noted, parts)
             elif path.startswith("/v1/"):
-                await pass_through(scope, receive, send, parts)
+                await pass_through(scope, receive, noted, parts)
             else:
-                await self._own(path, scope, send, parts)
+                await self._own(path, scope, noted, parts)
         except Exception:
             log.exception("a request to %s failed", path)
-            await answer_error(send, "internal", "Tierwise failed on this request; its log says how.")
+            if not began:  # else the server closes the connection: the reply has no end
+                await answer_error(send, "internal", "Tierwise failed on this request; its log says how.")
 
     async def _own(self, path: str, scope: Scope, send: Send, parts: Parts) -> None:
         match scope["method"], path:
@@ -62,8 +70,8 @@ class Gateway:
             case "GET" | "HEAD", "/" | "/api/hello":
                 await answer(send, 200, ((b"content-type", b"text/plain"),), b"tierwise\n")
             case _:
-                sentence = f"There is no {path} here. The provider's API is under /v1/, Tierwise's own under /tierwise/."
-                await answer_error(send, "not-found", sentence)
+                known = "The provider's API is under /v1/, Tierwise's own under /tierwise/."
+                await answer_error(send, "not-found", f"There is no {path} here. {known}")
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -74,7 +82,13 @@ class Gateway:
                 await receive()
         except Exception as error:
             failed = "startup" if self._parts is None else "shutdown"
-            log.exception("the gateway's %s failed", failed)
+            log.log(
+                logging.CRITICAL,
+                "the gateway's %s failed: %s",
+                failed,
+                error,
+                exc_info=not isinstance(error, OSError),
+            )
             await send({"type": f"lifespan.{failed}.failed", "message": str(error)})
         else:
             await send({"type": "lifespan.shutdown.complete"})

@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from tierwise.config import Book, load_book
+from tierwise.core.policy import Upstream
 from tierwise.engine.desk import Desk
 from tierwise.errors import PolicyError
 
@@ -30,6 +32,8 @@ class PolicyFile:
         self._path = path
         self._desk = desk
         self._stamp = _stamp(path)
+        self._upstream: Upstream | None = None
+        """The file's, as last read: told once where it is not the one in use."""
 
     async def watch(self) -> None:
         """Look at the file again and again, until cancelled."""
@@ -57,13 +61,16 @@ class PolicyFile:
             self._take_over(book)
 
     def _take_over(self, book: Book) -> None:
+        """Put the new policy in force; calls keep going where they went, for the connections are made for it."""
         before = self._desk.book.policy
-        self._desk.book = book
+        running = replace(book.policy, upstream=before.upstream)
+        self._desk.book = replace(book, policy=running)
         log.info("policy %s took over from %s", book.policy.version, before.version)
         for warning in book.warnings:
             log.warning("%s: %s", warning.path, warning.message)
-        if book.policy.upstream != before.upstream:
-            log.warning("[upstream] changed: it takes effect at the next start")
+        if book.policy.upstream not in {before.upstream, self._upstream}:
+            log.warning("[upstream] is not the one in use: it takes effect at the next start")
+        self._upstream = book.policy.upstream
 
 
 def _stamp(path: Path) -> _Stamp | None:

@@ -120,4 +120,9 @@ def proxy_from_environment(base_url: str) -> str | None:
 
 
 def _tls(config: UpstreamConfig) -> ssl.SSLContext | bool:
-    return True if config.ca_file is None else ssl.create_default_context(cafile=config.ca_file)
+    if config.ca_file is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=config.ca_file)
+    except OSError as error:
+        raise OSError(error.errno, f"the certificates cannot be read: {error}", config.ca_file) from error

@@ -42,10 +42,11 @@ def demo(
         Path | None, typer.Option("--json", help="Write the figures here too; - prints them.")
     ] = None,
 ) -> None:
-    """Run a day of a fleet through the gateway, against the sandbox provider, and show where its money goes.
+    """Run a day of a fleet, and show where its money goes.
 
-    Twenty agents do 10,000 tasks of twenty kinds with the provider's own SDK over HTTP. It needs no key and no
-    network. The last lines hold the ledger against the provider's own count; the exit code is 1 if they differ.
+    Twenty agents do 10,000 tasks of twenty kinds with the provider's own SDK over HTTP, through the gateway, against
+    the sandbox provider. It needs no key and no network. The last line holds the ledger against the provider's own
+    count; the exit code is 1 if they differ.
 
     Example: tierwise demo --tasks 500 --json out.json
     """

@@ -51,6 +51,7 @@ class GroupCommit(Generic[W]):
                 are durable.
         """
         self.trouble: str | None = None
+        self._closing = False
         self._store = store
         self._acknowledge = acknowledge
         self._queue: SimpleQueue[tuple[Entry, W | None] | None] = SimpleQueue()
@@ -62,7 +63,11 @@ class GroupCommit(Generic[W]):
         self._queue.put((entry, waiter))
 
     def close(self) -> None:
-        """Write what is left, close the store, end the thread."""
+        """Write what is left, close the store, end the thread.
+
+        A store that cannot be written is given `PATIENCE_S`, and what it did not take is told to the log.
+        """
+        self._closing = True
         self._queue.put(None)
         self._thread.join()
 
@@ -71,7 +76,7 @@ class GroupCommit(Generic[W]):
         while going:
             batch, going = self._gather()
             if batch:
-                self._write(batch, last=not going)
+                self._write(batch)
         self._store.close()
 
     def _gather(self) -> tuple[list[tuple[Entry, W | None]], bool]:
@@ -88,7 +93,7 @@ class GroupCommit(Generic[W]):
             return batch, True
         return batch, False
 
-    def _write(self, batch: list[tuple[Entry, W | None]], *, last: bool) -> None:
+    def _write(self, batch: list[tuple[Entry, W | None]]) -> None:
         entries = [entry for entry, _ in batch]
         waiters = [waiter for _, waiter in batch if waiter is not None]
         give_up_at = time.monotonic() + PATIENCE_S
@@ -105,7 +110,7 @@ class GroupCommit(Generic[W]):
                 if waiters:
                     self._acknowledge(waiters, False)  # noqa: FBT003
                     waiters = []
-                if last:
+                if self._closing:
                     log.critical("%d entries could not be written before the end", len(entries))
                     return
             time.sleep(RETRY_S)
