@@ -23,7 +23,7 @@ import typer
 
 from tierwise import usage
 from tierwise.cli import COMMANDS, app
-from tierwise.core import exchange, fitting, ledger
+from tierwise.core import exchange, ledger, matrix
 from tierwise.core.catalog import MODELS
 from tierwise.gateway.errors import WIRE_ERRORS
 from tierwise.stores.ledger.schema import MIGRATIONS
@@ -327,18 +327,18 @@ _FEATURES: Final[Mapping[str, str]] = {
 
 def fitting_page() -> str:
     """Return the page of the fitting table, from the code's own text of it."""
-    constants = _constants(fitting)
+    constants = _constants(matrix)
     header, *rows = (line.split() for line in constants["_TABLE"].strip().splitlines())
     unused = _FEATURES.keys() - {row[0] for row in rows}
     if unused:
         raise KeyError(*sorted(unused))
     return _page(
         "The fitting table",
-        "src/tierwise/core/fitting.py",
+        "src/tierwise/core/matrix.py",
         "What becomes of each feature of a request at each model, where Tierwise changes the call at all.",
         "[Fitting](../explanation/fitting.md) says why. A cell is one of these words; a dot stands for `ok`.",
         "",
-        *_table(("word", "the feature"), _words(inspect.getdoc(fitting) or "")),
+        *_table(("word", "the feature"), _words(inspect.getdoc(matrix) or "")),
         "",
         "## Features",
         "",

@@ -43,9 +43,14 @@ def planned(model: str) -> Plan | Refused:
     return plan(call, name_task(call, policy=POLICY), policy=POLICY, kept=None)
 
 
-PLAN = planned("task/extraction")
+def admitted(model: str) -> Plan:
+    found = planned(model)
+    assert isinstance(found, Plan)
+    return found
+
+
+PLAN = admitted("task/extraction")
 REFUSED = planned("task/nope")
-assert isinstance(PLAN, Plan)
 assert isinstance(REFUSED, Refused)
 
 METERED = Metered(

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from tierwise.core.call import Call
 from tierwise.core.catalog import MODELS
+from tierwise.core.changes import REMOVED, Change
 from tierwise.core.decision import Decision
-from tierwise.core.fitting import REMOVED, Change, Fitted, Ineligible, fit
+from tierwise.core.fitting import Fitted, fit
+from tierwise.core.matrix import Ineligible
 from tierwise.core.policy import EFFORTS, Effort, Thinking
 
 CAP = 8192

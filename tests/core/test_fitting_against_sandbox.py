@@ -10,7 +10,8 @@ import pytest
 
 from tierwise.core.catalog import MODELS
 from tierwise.core.decision import Decision
-from tierwise.core.fitting import Fitted, Ineligible, fit
+from tierwise.core.fitting import Fitted, fit
+from tierwise.core.matrix import Ineligible
 from tierwise.core.policy import EFFORTS, Effort, Thinking
 from tierwise.sandbox.server import running
 from tierwise.wire.requests import read_request, rewrite

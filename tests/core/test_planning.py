@@ -5,8 +5,8 @@ import pytest
 
 from support.calls import DEFAULT, EXTRACTION, FAST, FRONTIER, MIDDLE, SYNTHESIS, a_call, a_policy
 from tierwise.core.call import Call
+from tierwise.core.changes import Change
 from tierwise.core.decision import Refusal
-from tierwise.core.fitting import Change
 from tierwise.core.planning import Plan, Refused, plan
 from tierwise.core.policy import Policy, Tier
 from tierwise.core.tasks import name_task

@@ -32,8 +32,14 @@ CONTRACTS = st.builds(
     thinking=st.sampled_from((None, "keep")),
     mode=st.sampled_from((None, "route", "observe")),
 )
+
+
+def policy_of(contract: Contract, *, default: tuple[Contract, ...], **fields: Any) -> Policy:
+    return a_policy(contract, SYNTHESIS, *default, **fields)
+
+
 POLICIES = st.builds(
-    lambda contract, *, default, **fields: a_policy(contract, SYNTHESIS, *default, **fields),
+    policy_of,
     CONTRACTS,
     default=st.sampled_from(((), (DEFAULT,))),
     mode=st.sampled_from(("route", "observe")),
@@ -97,6 +103,7 @@ def test_a_call_that_is_not_acted_on_asks_for_what_its_caller_asked_or_names_a_t
         assert (outcome.model, outcome.max_tokens) == (call.requested_model, call.max_tokens)
         assert (outcome.effort, outcome.thinking) == ("keep", "keep")
     elif isinstance(outcome, Decision):
+        assert outcome.tier is not None
         assert outcome.tier not in barred
         assert outcome.model == policy.tiers[outcome.tier].model
 

@@ -11,7 +11,7 @@ import pytest
 from support.calls import EXTRACTION, FAST, FRONTIER, a_call, a_policy
 from tierwise.config.prices import shipped_prices
 from tierwise.core.call import Call
-from tierwise.core.fitting import REMOVED, Change
+from tierwise.core.changes import REMOVED, Change
 from tierwise.core.ledger import NO_TIMINGS, Decided, Failed, Fault, Posted, Timings
 from tierwise.core.planning import Plan, Refused, plan
 from tierwise.core.policy import Policy, Tier
@@ -332,7 +332,7 @@ def test_an_unknown_models_tokens_are_taken_as_they_are() -> None:
 
 
 def test_a_baseline_keeps_where_and_how_it_ran_but_not_the_fast_mode() -> None:
-    def moved(**way: bool) -> int | None:
+    def moved(**way: Any) -> int | None:
         return at_equal_tokens(counted(**way), model=FRONTIER.model, prices=PRICES, at_us=AT)
 
     assert moved(fast=True) == AT_OPUS_5_5

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from support.ledgers import locked
+from support.ledgers import Lock
 from support.plays import BODY, READ_US, Driver, Played, play
 from support.policies import TWO_TIERS, book
 from support.transcripts import (
@@ -27,6 +27,7 @@ from support.transcripts import (
 from tierwise.core.exchange import Answer
 from tierwise.errors import UpstreamTimeout, UpstreamUnreachable
 from tierwise.stores.ledger import writer
+from tierwise.upstream.port import Outgoing
 
 FAST_NANOS = 1000 * 100 + 200 * 500
 """1,000 tokens in and 200 out on claude-haiku-5-5: $0.10 and $0.50 a million."""
@@ -432,13 +433,22 @@ def test_a_reply_whose_usage_cannot_be_read_is_passed_on_and_its_cost_is_unknown
     assert ending(played) == {"ending": "failed", "fault": "provider", "error": "no-usage", "status": 200}
 
 
+@pytest.mark.xfail(
+    reason="the writer tries one batch again and again, and tells only its own waiters: what comes meanwhile waits on"
+)
 def test_a_ledger_that_cannot_be_written_holds_a_reply_only_as_long_as_its_patience(
     driver: Driver, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "PATIENCE_S", 0.02)
     monkeypatch.setattr(writer, "RETRY_S", 0.005)
-    free = threading.Event()
-    played = play(driver, Transcript(chunks=(message(),)), path, store=locked(free), then=free.set)
+    lock = Lock()
+    threading.Timer(1.0, lock.free.set).start()
+
+    def provider(_request: Outgoing) -> Transcript:
+        lock.met.wait()  # the decision's entry is being tried when the ending's comes
+        return Transcript(chunks=(message(),))
+
+    played = play(driver, provider, path, store=lock.opened, then=lock.free.set)
 
     assert played.taken.parts == [message()]
     assert played.notes[-2:] == ["ending not durable yet", "last part taken, ledger has []"]

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import threading
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from itertools import repeat
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.asgi import Got, call, gateway_in_memory, post
-from support.ledgers import locked
+from support.ledgers import Lock
 from support.plays import calls
 from support.policies import TWO_TIERS, book
 from support.transcripts import EVENTS, STREAM, MemoryUpstream, Transcript, message
@@ -93,15 +92,18 @@ def timeout(path: Path) -> Got:
 
 
 def ledger(path: Path) -> Got:
-    free = threading.Event()
+    lock = Lock()
 
     async def refused(app: Gateway) -> Got:
-        await post(app, MESSAGE)
-        got = await post(app, MESSAGE)
-        free.set()
+        first = asyncio.create_task(post(app, MESSAGE))
+        await asyncio.to_thread(lock.met.wait)
+        while (got := await post(app, MESSAGE, headers=())).status == 401:
+            await asyncio.sleep(0.001)
+        lock.free.set()
+        await first
         return got
 
-    return ask(gateway_in_memory(path, Transcript(), store=locked(free)), refused)
+    return ask(gateway_in_memory(path, Transcript(), store=lock.opened), refused)
 
 
 def thread(path: Path) -> Got:

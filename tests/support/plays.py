@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from support.policies import book
-from support.transcripts import MemorySyncUpstream, MemoryUpstream, Transcript
+from support.transcripts import MemorySyncUpstream, MemoryUpstream, Script, Transcript
 from tierwise.config import Book
+from tierwise.core.changes import Change
 from tierwise.core.exchange import Answer
-from tierwise.core.fitting import Change
 from tierwise.core.ledger import Decided, Entry
 from tierwise.engine.desk import Desk, Opened
 from tierwise.engine.ledger import LoopLedger, ThreadLedger
@@ -68,7 +68,7 @@ class Played:
 
 def play(
     driver: Driver,
-    transcript: Transcript,
+    provider: Transcript | Script,
     ledger_path: Path,
     *,
     body: Mapping[str, Any] = BODY,
@@ -82,12 +82,12 @@ def play(
 
     Args:
         driver: whose.
-        transcript: what the provider does.
+        provider: what it does.
         ledger_path: where a ledger is made.
         body: the request.
         policy: the one in force; None takes two tiers.
         leaves_after: how many parts of the body the caller takes before it leaves; None stays.
-        stops: whether the gateway's end cancels the call where the transcript hangs; else the caller leaves there.
+        stops: whether the gateway's end cancels the call where the provider hangs; else the caller leaves there.
         store: opens the ledger.
         then: called once the call is done, before the ledger is closed.
     """
@@ -96,14 +96,14 @@ def play(
     opened = desk.open(json.dumps(body).encode(), {})
     if driver == "coroutine":
         return asyncio.run(
-            _in_coroutine(opened, transcript, ledger_path, tick, leaves_after, stops, store, then)
+            _in_coroutine(opened, provider, ledger_path, tick, leaves_after, stops, store, then)
         )
-    return _in_thread(opened, transcript, ledger_path, tick, leaves_after, store, then)
+    return _in_thread(opened, provider, ledger_path, tick, leaves_after, store, then)
 
 
 async def _in_coroutine(
     opened: Opened,
-    transcript: Transcript,
+    provider: Transcript | Script,
     path: Path,
     tick: Callable[[], int],
     leaves_after: int | None,
@@ -112,7 +112,7 @@ async def _in_coroutine(
     then: Callable[[], None],
 ) -> Played:
     notes: list[str] = []
-    upstream = MemoryUpstream(transcript, notes)
+    upstream = MemoryUpstream(provider, notes)
     ledger = LoopLedger(store(path), asyncio.get_running_loop())
     caller = _Caller(notes, path, leaves_after)
     driver = RelayDriver(
@@ -148,7 +148,7 @@ async def _in_coroutine(
 
 def _in_thread(
     opened: Opened,
-    transcript: Transcript,
+    provider: Transcript | Script,
     path: Path,
     tick: Callable[[], int],
     leaves_after: int | None,
@@ -156,7 +156,7 @@ def _in_thread(
     then: Callable[[], None],
 ) -> Played:
     notes: list[str] = []
-    upstream = MemorySyncUpstream(transcript, notes)
+    upstream = MemorySyncUpstream(provider, notes)
     ledger = ThreadLedger(store(path))
     caller = _SyncCaller(notes, path, leaves_after)
     driver = SyncRelayDriver(

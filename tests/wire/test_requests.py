@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tierwise.core.call import Call
-from tierwise.core.fitting import REMOVED, Change
+from tierwise.core.changes import REMOVED, Change
 from tierwise.errors import MalformedRequest
 from tierwise.wire.requests import read_request, rewrite
 
@@ -384,11 +384,13 @@ def json_value(inner: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
 SPACES = st.sampled_from((b"", b" ", b"\n", b" \t\r\n"))
 KEYS = st.lists(st.sampled_from((b"a", b"\\u00e9", b"\xc3\xa9", b"")), min_size=3, max_size=3)
 NUMBERS = st.sampled_from((b"1.0", b"1E+2", b"-0", b"0.10", b"9" * 30, b"1e999", b"true", b"null"))
-STRINGS = st.builds(
-    lambda text, *, escaped: json.dumps(text, ensure_ascii=escaped).encode(),
-    st.text(max_size=8),
-    escaped=st.booleans(),
-)
+
+
+def a_string(text: str, *, escaped: bool) -> bytes:
+    return json.dumps(text, ensure_ascii=escaped).encode()
+
+
+STRINGS = st.builds(a_string, st.text(max_size=8), escaped=st.booleans())
 RAW = st.recursive(NUMBERS | STRINGS, json_value, max_leaves=8)
 OTHERS = st.dictionaries(
     st.sampled_from(("stop_sequences", "système", "x y", "")) | st.text(max_size=5).map("x".__add__),

@@ -17,9 +17,9 @@ events. Two rules hold on every path:
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, assert_never
 
-from tierwise.core.fitting import Change
+from tierwise.core.changes import Change
 from tierwise.core.ledger import Entry, Fault, Timings
 from tierwise.core.planning import Plan, Refused
 from tierwise.core.pricing import PriceBook
@@ -187,6 +187,8 @@ class Exchange:
                     call_id=self._call_id, at_us=at_us, error=refusal.code, prices=self._prices
                 )
                 return decided, Record(entry=refused, durable=True)
+            case other:
+                assert_never(other)
 
     def receive(self, event: Event) -> tuple[Effect, ...]:
         """Take what happened and return what to do about it.
@@ -218,6 +220,8 @@ class Exchange:
             case Recorded():
                 self._step(Step.RECORDED)
                 return self._last_effects
+            case other:
+                assert_never(other)
 
     @property
     def upstream_us(self) -> int | None:

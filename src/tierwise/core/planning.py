@@ -4,11 +4,14 @@ A tier whose model cannot take the body is barred, and the decision made again.
 """
 
 from dataclasses import dataclass
+from typing import assert_never
 
 from tierwise.core.call import Call
 from tierwise.core.catalog import find
+from tierwise.core.changes import Change
 from tierwise.core.decision import Decision, Refusal
-from tierwise.core.fitting import Change, Fitted, Ineligible, fit
+from tierwise.core.fitting import Fitted, fit
+from tierwise.core.matrix import Ineligible
 from tierwise.core.policy import Policy
 from tierwise.core.routing import decide
 from tierwise.core.tasks import TaskRef
@@ -70,6 +73,8 @@ def plan(call: Call, task: TaskRef, *, policy: Policy, kept: str | None) -> Plan
                 )
             case Ineligible(why=why):
                 barred[decision.tier] = why
+            case other:
+                assert_never(other)
 
 
 def _fitted(call: Call, decision: Decision) -> Fitted | Ineligible:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tierwise.core.catalog import converted, find
-from tierwise.core.fitting import REMOVED, Change
+from tierwise.core.changes import REMOVED, Change
 from tierwise.core.ledger import NO_TIMINGS, Decided, Failed, Fault, Posted, Timings
 from tierwise.core.planning import Plan, Refused
 from tierwise.core.pricing import PriceBook

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from tierwise.core.changes import Change
 from tierwise.core.exchange import (
     Answer,
     BreakOff,
@@ -22,7 +23,6 @@ from tierwise.core.exchange import (
     ReplyEnded,
     Send,
 )
-from tierwise.core.fitting import Change
 from tierwise.core.ledger import Entry, Fault
 from tierwise.core.settlement import Ending
 from tierwise.engine.endings import cut, ended, given_up, no_reply, readable, streams

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
+from tierwise.core.changes import Change
 from tierwise.core.exchange import (
     Answer,
     BreakOff,
@@ -23,7 +24,6 @@ from tierwise.core.exchange import (
     ReplyEnded,
     Send,
 )
-from tierwise.core.fitting import Change
 from tierwise.core.ledger import Fault
 from tierwise.core.settlement import Ending
 from tierwise.engine.endings import cut, ended, no_reply, readable, streams

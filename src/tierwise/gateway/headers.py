@@ -20,7 +20,6 @@ CREDENTIALS: Final = frozenset((b"authorization", b"x-api-key", b"cookie", b"pro
 
 _OURS: Final = b"x-tierwise-"
 _NOT_SENT: Final = HOP_BY_HOP | {b"host", b"content-length", b"expect", b"accept-encoding"}
-_NOT_RETURNED: Final = HOP_BY_HOP
 _PLAIN: Final = (b"accept-encoding", b"identity")
 
 
@@ -56,7 +55,8 @@ def outgoing_headers(headers: Headers, *, key: str | None) -> list[tuple[bytes, 
 
 def returned_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
     """The provider's response headers, without hop-by-hop ones."""
-    return [(name, value) for name, value in headers if name not in _NOT_RETURNED]
+    named = _named_by_connection(headers)
+    return [(name, value) for name, value in headers if name not in HOP_BY_HOP and name not in named]
 
 
 def own_headers(call_id: str, plan: Plan | Refused) -> list[tuple[bytes, bytes]]:

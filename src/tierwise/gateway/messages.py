@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tierwise.core.fitting import Change
+from tierwise.core.changes import Change
 from tierwise.engine.desk import Desk, Opened
 from tierwise.engine.ledger import AsyncLedger
 from tierwise.engine.relay import RelayDriver

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Raw
 
 from tierwise.core.call import Call
-from tierwise.core.fitting import REMOVED, Change
+from tierwise.core.changes import REMOVED, Change
 from tierwise.errors import MalformedRequest
 
 _LARGEST_CAP: Final = 2**31 - 1
