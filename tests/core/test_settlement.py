@@ -246,6 +246,13 @@ def test_a_whole_reply_without_usage_has_an_unknown_cost() -> None:
     assert (entry.usage, entry.cost_nanos, entry.at_least_nanos) == (None, None, None)
 
 
+@pytest.mark.parametrize("fields", [{"finished": False}, {"error": "overloaded_error"}])
+def test_a_reply_that_is_unfinished_or_an_error_is_not_posted_though_it_was_counted(
+    fields: dict[str, Any],
+) -> None:
+    assert failed(an_ending(**fields)).at_least_nanos == AT_HAIKU_5_5
+
+
 def test_an_error_of_the_provider_in_place_of_a_reply_costs_nothing() -> None:
     ending = an_ending(status=529, metered=None, error="overloaded_error", unbilled=True)
 

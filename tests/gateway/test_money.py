@@ -230,9 +230,13 @@ def test_real_prompts_are_answered_as_recorded_and_priced_as_billed(
         strong=strong,
         prompts=DATA / f"{name}_prompts.parquet",
     )
-    prompts = polars.read_parquet(DATA / f"{name}_prompts.parquet").sample(100, seed=1).to_dicts()
-    types = sorted({prompt[column] for prompt in prompts})
-    contracts = "".join(f'[task_types."{kind}"]\ntier = "fast"\nmax_tokens = 4096\n' for kind in types)
+    told_apart = polars.read_parquet(DATA / f"{name}_prompts.parquet").filter(
+        polars.col("question").str.strip_chars().is_unique()
+    )
+    prompts = told_apart.sample(100, seed=1).to_dicts()
+    types = sorted({prompt[column].replace("_", "-") for prompt in prompts})
+    tier_of = {kind: ("fast", "frontier")[place % 2] for place, kind in enumerate(types)}
+    contracts = "".join(f'[task_types.{kind}]\ntier = "{tier}"\n' for kind, tier in tier_of.items())
     tiers = '[tiers.frontier]\nmodel = "claude-opus-5-5"\n[tiers.fast]\nmodel = "claude-haiku-5-5"\n'
     with (
         running(seed=1, outcomes=outcomes) as sandbox,
@@ -242,7 +246,7 @@ def test_real_prompts_are_answered_as_recorded_and_priced_as_billed(
             gateway,
             [
                 (
-                    asking(f"task/{prompt[column]}", prompt["question"], stream=place % 2 == 0, max_tokens=8192),
+                    {**asking("task/" + prompt[column].replace("_", "-"), prompt["question"]), **more(place)},
                     {"x-tierwise-task-id": prompt["id"]},
                 )
                 for place, prompt in enumerate(prompts)
@@ -254,6 +258,13 @@ def test_real_prompts_are_answered_as_recorded_and_priced_as_billed(
     assert statuses == [200] * 100
     assert {call["task_type"] for call in recorded} == set(types)
     assert sum(call["cost_nanos"] for call in recorded) == bill["total_nanos"] > 0
-    lengths = {call["task_id"]: call["output_tokens"] for call in recorded}
-    assert len(lengths) == 100
-    assert {task_id: outcomes.weak[task_id].output_tokens for task_id in lengths} == lengths
+    assert {call["task_id"] for call in recorded} == {prompt["id"] for prompt in prompts}
+    for call in recorded:
+        outcome = (outcomes.weak if call["tier"] == "fast" else outcomes.strong)[call["task_id"]]
+        assert call["tier"] == tier_of[call["task_type"]]
+        assert call["output_tokens"] - (call["thinking_tokens"] or 0) == outcome.output_tokens
+
+
+def more(place: int) -> dict[str, Any]:
+    """Room enough for any recorded reply, and every other one as a stream."""
+    return {"max_tokens": 16_000, "stream": place % 2 == 0}

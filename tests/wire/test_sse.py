@@ -1,6 +1,6 @@
 import json
 from collections.abc import Iterable, Mapping
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import pytest
@@ -170,6 +170,16 @@ def tame(lines: list[str], ends: list[str]) -> list[str]:
         runs_together = not line and end == "\n" and tamed[-1:] == ["\r"]
         tamed.append("\r\n" if runs_together else end)
     return tamed
+
+
+def test_a_line_end_that_is_cut_in_two_is_one_and_does_not_end_the_event() -> None:
+    lines = ('data: {"type":', 'data: "error", "error":', 'data: {"type": "api_error"}}', "")
+
+    for ends in product(LINE_ENDS, repeat=len(lines)):
+        data = "".join(line + end for line, end in zip(lines, ends, strict=True)).encode()
+        ended = ends[-2:] != ("\r", "\n")  # together they are one line end, and no blank line follows
+        pieces = [piece for at in range(len(data)) for piece in (data[at : at + 1], b"")]
+        assert fed(*pieces).at_end == fed(data).at_end == ended, ends
 
 
 def test_an_event_counts_once_its_blank_line_is_there() -> None:

@@ -46,9 +46,7 @@ class HttpUpstream:
             UpstreamUnreachable: no connection, or it closed before the first byte.
             UpstreamTimeout: nothing came in time.
         """
-        headers = CIMultiDict(
-            (name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers
-        )
+        headers = CIMultiDict((name.decode("latin-1"), _text(value)) for name, value in request.headers)
         try:
             response = await self._session.request(
                 request.method,
@@ -111,12 +109,21 @@ class _HttpReply:
 def proxy_from_environment(base_url: str) -> str | None:
     """Return the proxy that `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` name for an address; None for none.
 
-    Read once, when the client is made: not at each call.
+    Read once, when the client is made: not at each call. A proxy without a scheme is an HTTP one, as for curl.
     """
     parts = urlsplit(base_url)
-    if urllib.request.proxy_bypass(parts.hostname or ""):
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    if not proxy or urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
         return None
-    return urllib.request.getproxies().get(parts.scheme)
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _text(value: bytes) -> str:
+    """A header's value as aiohttp takes it: it writes UTF-8, so that only what is none cannot keep its bytes."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def _tls(config: UpstreamConfig) -> ssl.SSLContext | bool:
