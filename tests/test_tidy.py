@@ -17,7 +17,6 @@ TEXTS: Final = {path.relative_to(SOURCE).as_posix(): path.read_text("utf-8") for
 
 LONGEST_FILE: Final = 450
 LONG_FILES: Final = {
-     # its table and the words of its cells stand together
     "sandbox/validate.py",  # the provider's refusals, one after the other
 }
 

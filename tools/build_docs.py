@@ -259,7 +259,8 @@ _MEANINGS: Final[Mapping[str, str]] = {
     "not-found": "No such path. The provider's API is under `/v1/`, the gateway's own pages under `/tierwise/`.",
     "too-large": "The body is larger than the 32 MB that the provider takes.",
     "internal": "A fault of Tierwise; its log has the traceback.",
-    "unreachable": "No connection to the provider, or one that closed before a reply began.",
+    "unreachable": "No connection to the provider: the call was not sent.",
+    "dropped": "The provider closed the connection before the end of its reply; it may have billed the call.",
     "ledger": "The ledger cannot be written, so no call is made.",
     "timeout": "The provider sent nothing within `read_timeout`. It may have billed the call.",
 }

@@ -12,7 +12,8 @@
     │   └── LedgerTooNew          the file was written by a newer Tierwise
     ├── CallerGone            whoever made the call no longer takes the reply
     └── UpstreamError         the provider gave no reply
-        ├── UpstreamUnreachable   no connection
+        ├── UpstreamUnreachable   no connection: the call was not sent
+        ├── UpstreamDropped       connected, and closed before the reply's end
         └── UpstreamTimeout       connected, and then nothing in time
 
 An outcome that a caller must handle is not here: it is a value in a return type (`Ineligible`, `Refusal`).
@@ -180,6 +181,10 @@ class UpstreamError(TierwiseError):
 
 class UpstreamUnreachable(UpstreamError):
     """The provider could not be reached."""
+
+
+class UpstreamDropped(UpstreamError):
+    """The provider closed the connection."""
 
 
 class UpstreamTimeout(UpstreamError):

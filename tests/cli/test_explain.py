@@ -194,6 +194,7 @@ DECISION = Decided(
     task_type="extraction",
     declared="model",
     unknown_type=None,
+    nearest_type=None,
     task_id=None,
     run_id="run-7",
     agent=None,

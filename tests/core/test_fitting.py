@@ -290,7 +290,6 @@ EXPECTED = [
     ),
     Expected(feature="a speed of tomorrow", sent={"speed": "ludicrous"}, changes=()),
     Expected(feature="a thread", sent={"thread": True}, changes=((ALL, INELIGIBLE),)),
-    Expected(feature="replayed thinking", sent={"thinking_replayed": True}, changes=()),
     Expected(
         feature="a body of seven megabytes",
         sent={"body_bytes": 7_000_000},

@@ -89,6 +89,7 @@ def test_the_entry_of_a_decision_says_what_was_asked_decided_and_changed() -> No
         task_type="extraction",
         declared="header",
         unknown_type=None,
+        nearest_type=None,
         task_id="t",
         run_id="r",
         agent="a",

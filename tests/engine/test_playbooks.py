@@ -25,7 +25,7 @@ from support.transcripts import (
     message,
 )
 from tierwise.core.exchange import Answer
-from tierwise.errors import UpstreamTimeout, UpstreamUnreachable
+from tierwise.errors import UpstreamDropped, UpstreamTimeout, UpstreamUnreachable
 from tierwise.stores.ledger import writer
 from tierwise.upstream.port import Outgoing
 
@@ -173,7 +173,7 @@ def test_an_error_of_the_provider_is_passed_on_and_costs_nothing(driver: Driver,
 def test_an_error_that_breaks_off_costs_nothing_all_the_same(driver: Driver, path: Path) -> None:
     played = play(
         driver,
-        Transcript(status=529, chunks=(b'{"type":"er',), breaks=UpstreamUnreachable(why="reset")),
+        Transcript(status=529, chunks=(b'{"type":"er',), breaks=UpstreamDropped(why="reset")),
         path,
     )
 
@@ -201,6 +201,16 @@ def test_an_unreachable_provider_is_answered_for_and_costs_nothing(driver: Drive
     }
 
 
+def test_a_connection_that_drops_before_the_reply_is_answered_for_and_its_cost_is_unknown(
+    driver: Driver, path: Path
+) -> None:
+    played = play(driver, Transcript(no_reply=UpstreamDropped(why="reset")), path)
+
+    assert played.taken.answered is not None
+    assert played.taken.answered.code == "dropped"
+    assert ending(played) == {"ending": "failed", "fault": "provider", "error": "dropped"}
+
+
 def test_a_timeout_is_answered_for_and_its_cost_is_unknown(driver: Driver, path: Path) -> None:
     played = play(driver, Transcript(no_reply=UpstreamTimeout(why="no reply")), path)
 
@@ -210,7 +220,7 @@ def test_a_timeout_is_answered_for_and_its_cost_is_unknown(driver: Driver, path:
 
 
 def test_a_reply_that_breaks_off_has_an_unknown_cost_and_no_end(driver: Driver, path: Path) -> None:
-    played = play(driver, Transcript(chunks=(message()[:40],), breaks=UpstreamUnreachable(why="reset")), path)
+    played = play(driver, Transcript(chunks=(message()[:40],), breaks=UpstreamDropped(why="reset")), path)
 
     assert (played.taken.parts, played.taken.finished, played.taken.broken) == ([], False, True)
     assert played.notes[-2:] == ["ending durable", "broken off"]
@@ -222,9 +232,9 @@ def test_a_reply_that_breaks_off_has_an_unknown_cost_and_no_end(driver: Driver, 
     }
 
 
-@pytest.mark.parametrize("why", [UpstreamUnreachable(why="reset"), UpstreamTimeout(why="silence")])
+@pytest.mark.parametrize("why", [UpstreamDropped(why="reset"), UpstreamTimeout(why="silence")])
 def test_a_stream_that_breaks_in_the_middle_of_an_event_costs_at_least_what_was_counted(
-    driver: Driver, path: Path, why: UpstreamTimeout | UpstreamUnreachable
+    driver: Driver, path: Path, why: UpstreamTimeout | UpstreamDropped
 ) -> None:
     parts = (START, BLOCK, WORD[:20])
     played = play(driver, Transcript(headers=EVENTS, chunks=parts, breaks=why), path)
@@ -279,7 +289,7 @@ def test_an_error_event_reaches_the_caller_even_if_the_connection_breaks_right_a
 ) -> None:
     parts = (START, BLOCK, OVERLOADED)
     played = play(
-        driver, Transcript(headers=EVENTS, chunks=parts, breaks=UpstreamUnreachable(why="reset")), path
+        driver, Transcript(headers=EVENTS, chunks=parts, breaks=UpstreamDropped(why="reset")), path
     )
 
     assert (played.taken.parts, played.taken.broken) == ([*parts], True)
@@ -289,7 +299,7 @@ def test_an_error_event_reaches_the_caller_even_if_the_connection_breaks_right_a
 
 def test_a_stream_that_breaks_after_its_last_event_is_a_finished_one(driver: Driver, path: Path) -> None:
     played = play(
-        driver, Transcript(headers=EVENTS, chunks=STREAM, breaks=UpstreamUnreachable(why="reset")), path
+        driver, Transcript(headers=EVENTS, chunks=STREAM, breaks=UpstreamDropped(why="reset")), path
     )
 
     assert (played.taken.parts, played.taken.broken) == ([*STREAM], True)
@@ -433,9 +443,6 @@ def test_a_reply_whose_usage_cannot_be_read_is_passed_on_and_its_cost_is_unknown
     assert ending(played) == {"ending": "failed", "fault": "provider", "error": "no-usage", "status": 200}
 
 
-@pytest.mark.xfail(
-    reason="the writer tries one batch again and again, and tells only its own waiters: what comes meanwhile waits on"
-)
 def test_a_ledger_that_cannot_be_written_holds_a_reply_only_as_long_as_its_patience(
     driver: Driver, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

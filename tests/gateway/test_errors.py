@@ -14,7 +14,7 @@ from support.ledgers import Lock
 from support.plays import calls
 from support.policies import TWO_TIERS, book
 from support.transcripts import EVENTS, STREAM, MemoryUpstream, Transcript, message
-from tierwise.errors import UpstreamTimeout, UpstreamUnreachable
+from tierwise.errors import UpstreamDropped, UpstreamTimeout, UpstreamUnreachable
 from tierwise.gateway import asgi
 from tierwise.gateway.app import Gateway
 from tierwise.gateway.errors import WIRE_ERRORS
@@ -86,6 +86,16 @@ def unreachable(path: Path) -> Got:
     return ask(gateway_in_memory(path, provider), lambda app: post(app, MESSAGE))
 
 
+def dropped(path: Path) -> Got:
+    provider = Transcript(no_reply=UpstreamDropped(why="Server disconnected"))
+    return ask(gateway_in_memory(path, provider), lambda app: post(app, MESSAGE))
+
+
+def dropped(path: Path) -> Got:
+    provider = Transcript(no_reply=UpstreamDropped(why="reset"))
+    return ask(gateway_in_memory(path, provider), lambda app: post(app, MESSAGE))
+
+
 def timeout(path: Path) -> Got:
     provider = Transcript(no_reply=UpstreamTimeout(why="no reply"))
     return ask(gateway_in_memory(path, provider), lambda app: post(app, MESSAGE))
@@ -127,6 +137,8 @@ WAYS: dict[str, Callable[[Path], Got]] = {
     "too-large": too_large,
     "internal": internal,
     "unreachable": unreachable,
+    "dropped": dropped,
+    "dropped": dropped,
     "ledger": ledger,
     "thread": thread,
     "timeout": timeout,
@@ -143,6 +155,8 @@ ON_THE_WIRE = {
     "too-large": (413, "request_too_large", b"false"),
     "internal": (500, "api_error", b"false"),
     "unreachable": (502, "api_error", b"true"),
+    "dropped": (502, "api_error", b"true"),
+    "dropped": (502, "api_error", b"true"),
     "ledger": (503, "api_error", b"true"),
     "timeout": (504, "timeout_error", b"false"),
 }
@@ -169,7 +183,7 @@ def test_an_error_has_the_providers_shape_its_own_status_and_says_whether_to_ret
     assert got.header(b"request-id") == body["request_id"].encode()
 
 
-@pytest.mark.parametrize("code", ["unknown-task-type", "ineligible", "thread", "unreachable", "timeout"])
+@pytest.mark.parametrize("code", ["unknown-task-type", "ineligible", "thread", "unreachable", "dropped", "timeout"])
 def test_an_error_of_a_call_that_was_read_carries_its_id_in_the_ledger(path: Path, code: str) -> None:
     got = WAYS[code](path)
 

@@ -10,7 +10,7 @@ from support.asgi import Caller, Got, call, gateway_in_memory, post
 from support.ledgers import Lock
 from support.plays import calls, only_call
 from support.transcripts import BLOCK, EVENTS, START, STREAM, MemoryUpstream, Transcript, message
-from tierwise.errors import UpstreamTimeout, UpstreamUnreachable
+from tierwise.errors import UpstreamDropped, UpstreamTimeout
 from tierwise.gateway.app import Gateway
 from tierwise.upstream.port import Outgoing
 
@@ -88,9 +88,9 @@ def test_a_cancelled_request_is_the_gateways_doing(path: Path) -> None:
     assert (recorded["fault"], recorded["error"]) == ("gateway", "gateway-stopped")
 
 
-@pytest.mark.parametrize("why", [UpstreamUnreachable(why="reset"), UpstreamTimeout(why="silence")])
+@pytest.mark.parametrize("why", [UpstreamDropped(why="reset"), UpstreamTimeout(why="silence")])
 def test_a_reply_that_breaks_before_its_first_byte_is_answered_for(
-    path: Path, why: UpstreamTimeout | UpstreamUnreachable
+    path: Path, why: UpstreamTimeout | UpstreamDropped
 ) -> None:
     async def talk() -> Got:
         async with gateway_in_memory(path, Transcript(chunks=(message()[:9],), breaks=why)) as app:
@@ -105,7 +105,7 @@ def test_a_reply_that_breaks_before_its_first_byte_is_answered_for(
 
 def test_a_stream_that_breaks_has_no_end(path: Path) -> None:
     async def talk() -> Got:
-        provider = Transcript(headers=EVENTS, chunks=STREAM[:3], breaks=UpstreamUnreachable(why="reset"))
+        provider = Transcript(headers=EVENTS, chunks=STREAM[:3], breaks=UpstreamDropped(why="reset"))
         async with gateway_in_memory(path, provider) as app:
             return await post(app, MESSAGE)
 

@@ -11,7 +11,7 @@ from support.plays import calls
 from support.policies import TWO_TIERS, book
 from support.transcripts import EVENTS, JSON, STREAM, MemoryUpstream, Transcript, error, message
 from tierwise.config import Book
-from tierwise.errors import UpstreamTimeout, UpstreamUnreachable
+from tierwise.errors import UpstreamDropped, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from tierwise.upstream.port import Outgoing
 
 MESSAGE = {"model": "task/extraction", "max_tokens": 4096, "messages": [{"role": "user", "content": "Hi"}]}
@@ -181,11 +181,12 @@ def test_tokens_of_an_unknown_type_cannot_be_counted(path: Path) -> None:
     ("why", "status", "code"),
     [
         (UpstreamUnreachable(why="refused"), 502, b"unreachable"),
+        (UpstreamDropped(why="reset"), 502, b"dropped"),
         (UpstreamTimeout(why="silence"), 504, b"timeout"),
     ],
 )
 def test_another_endpoint_without_a_reply_is_answered_for(
-    path: Path, why: UpstreamTimeout | UpstreamUnreachable, status: int, code: bytes
+    path: Path, why: UpstreamError, status: int, code: bytes
 ) -> None:
     got, _ = ask(path, Transcript(no_reply=why), "GET", "/v1/models")
 
@@ -194,7 +195,7 @@ def test_another_endpoint_without_a_reply_is_answered_for(
 
 def test_another_endpoints_reply_that_breaks_off_has_no_end(path: Path) -> None:
     got, _ = ask(
-        path, Transcript(chunks=(b"{",), breaks=UpstreamUnreachable(why="reset")), "GET", "/v1/models"
+        path, Transcript(chunks=(b"{",), breaks=UpstreamDropped(why="reset")), "GET", "/v1/models"
     )
 
     assert (got.parts, got.ended) == ([b"{"], False)

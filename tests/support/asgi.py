@@ -22,6 +22,7 @@ from tierwise.gateway.meters import Meters
 from tierwise.stores.conversations import Conversations
 from tierwise.stores.ledger.sqlite import open_ledger
 from tierwise.stores.ledger.writer import EntryStore
+from tierwise.upstream.port import Upstream
 
 Pairs = Sequence[tuple[bytes, bytes]]
 
@@ -200,14 +201,14 @@ async def started(app: Gateway) -> AsyncGenerator[Gateway]:
 @asynccontextmanager
 async def gateway_in_memory(
     ledger_path: Path,
-    provider: Script | Transcript | MemoryUpstream,
+    provider: Script | Transcript | Upstream,
     *,
     policy: Book | None = None,
     key: str | None = None,
     store: Callable[[Path], EntryStore] = open_ledger,
 ) -> AsyncGenerator[Gateway]:
     """The real app, over a provider in memory and a real ledger in a file."""
-    upstream = provider if isinstance(provider, MemoryUpstream) else MemoryUpstream(provider)
+    upstream = MemoryUpstream(provider) if isinstance(provider, Transcript) or callable(provider) else provider
 
     @asynccontextmanager
     async def parts() -> AsyncGenerator[Parts]:

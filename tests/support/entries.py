@@ -13,6 +13,7 @@ def decided(call_id: str = "c1", **changes: Any) -> Decided:
         "task_type": "extraction",
         "declared": "header",
         "unknown_type": None,
+        "nearest_type": None,
         "task_id": "t1",
         "run_id": "r1",
         "agent": "reader",

@@ -4,15 +4,16 @@ import asyncio
 import gzip
 import ssl
 import subprocess
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from shutil import which
 
 import pytest
+from support.servers import OK, Peer, Script, Server, once, saying, served, silence
 
 from tierwise.core.policy import Upstream
-from tierwise.errors import UpstreamError, UpstreamTimeout, UpstreamUnreachable
+from tierwise.errors import UpstreamDropped, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from tierwise.upstream.client import HttpUpstream, proxy_from_environment
 from tierwise.upstream.port import Headers, Outgoing
 
@@ -26,95 +27,6 @@ def without_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name.upper(), raising=False)
 
 
-class Peer:
-    """One connection, as a server's script sees it."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-
-    async def request(self) -> bytes:
-        """Read one request: its head, and a body as long as it says."""
-        head = await self._reader.readuntil(b"\r\n\r\n")
-        length = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
-        return head + (await self._reader.readexactly(int(length[0].split(b":")[1])) if length else b"")
-
-    async def say(self, data: bytes) -> None:
-        self._writer.write(data)
-        await self._writer.drain()
-
-    async def gone(self) -> None:
-        """Wait until the other side has closed the connection."""
-        while await self._reader.read(65536):
-            pass
-
-    def reset(self) -> None:
-        self._writer.transport.abort()
-
-
-class Server:
-    """A server that plays a script at each connection."""
-
-    def __init__(self) -> None:
-        self.base_url = ""
-        self.requests: list[bytes] = []
-        self.connections = 0
-        self.closed = 0
-        """Connections that the client closed."""
-
-
-Script = Callable[[Peer, Server], Awaitable[None]]
-
-
-@asynccontextmanager
-async def served(script: Script, *, tls: ssl.SSLContext | None = None) -> AsyncGenerator[Server]:
-    told = Server()
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        told.connections += 1
-        try:
-            await script(Peer(reader, writer), told)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            told.closed += 1
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
-    scheme = "http" if tls is None else "https"
-    told.base_url = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with server:
-        yield told
-
-
-def saying(reply: bytes) -> Script:
-    """Answer every request of a connection so."""
-
-    async def script(peer: Peer, server: Server) -> None:
-        while True:
-            server.requests.append(await peer.request())
-            await peer.say(reply)
-
-    return script
-
-
-def once(reply: bytes, *, then: Script | None = None) -> Script:
-    """Answer one request so, and close the connection, or go on."""
-
-    async def script(peer: Peer, server: Server) -> None:
-        server.requests.append(await peer.request())
-        await peer.say(reply)
-        if then is not None:
-            await then(peer, server)
-
-    return script
-
-
-async def silence(peer: Peer, server: Server) -> None:
-    await peer.gone()
-    server.closed += 1
-
-
-OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
 PLAIN = Outgoing(method="POST", target="/v1/messages", headers=((b"x-a", b"1"),), body=b"{}")
 
 
@@ -312,7 +224,7 @@ def test_a_reply_that_is_cut_is_an_error_after_the_bytes_that_came(cut: str, str
 
     error, got, _ = failure(once(reply, then=pause), stream=stream)
 
-    assert isinstance(error, UpstreamUnreachable)
+    assert isinstance(error, UpstreamDropped)
     assert got == (came if stream else b"")
 
 
@@ -320,7 +232,7 @@ def test_a_reply_that_is_cut_is_an_error_after_the_bytes_that_came(cut: str, str
 def test_a_connection_that_ends_before_the_reply_is_an_error(reply: bytes) -> None:
     error, _, server = failure(once(reply), stream=True)
 
-    assert isinstance(error, UpstreamUnreachable)
+    assert isinstance(error, UpstreamDropped)
     assert len(server.requests) == 1
 
 
@@ -328,7 +240,7 @@ def test_a_body_that_is_no_longer_http_is_an_error() -> None:
     garbled = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\n"
     error, got, _ = failure(once(garbled, then=silence), stream=True)
 
-    assert isinstance(error, UpstreamUnreachable)
+    assert isinstance(error, UpstreamDropped)
     assert b"abc".startswith(got)
 
 
@@ -340,7 +252,7 @@ def test_a_connection_that_is_reset_in_the_body_is_an_error(stream: bool) -> Non
     head = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n"
     error, _, _ = failure(once(head, then=reset), stream=stream)
 
-    assert isinstance(error, UpstreamUnreachable)
+    assert isinstance(error, UpstreamDropped)
 
 
 def test_a_provider_that_does_not_answer_in_time_is_a_timeout() -> None:

@@ -1,6 +1,7 @@
 """`tierwise report`: where the money went, as a table for people or JSON for programs."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -16,7 +17,7 @@ from tierwise.cli.options import DEFAULT_LEDGER, JsonOption, LedgerOption
 from tierwise.engine.clock import now_us
 from tierwise.money import Nanos, format_usd
 from tierwise.stores.ledger import reports
-from tierwise.stores.ledger.reports import By, Report, Totals
+from tierwise.stores.ledger.reports import By, Report, Totals, UnknownType
 from tierwise.stores.ledger.sqlite import read_ledger
 
 _UNITS: Final = {"m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -78,7 +79,7 @@ def report_json(found: Report) -> dict[str, Any]:
         "until_us": found.until_us,
         "total": totals_json(found.total),
         "rows": [{"key": line.key, **totals_json(line.totals)} for line in found.lines],
-        "unknown_types": [{"name": unknown.name, "calls": unknown.calls} for unknown in found.unknown_types],
+        "unknown_types": [asdict(unknown) for unknown in found.unknown_types],
     }
 
 
@@ -108,7 +109,7 @@ def totals_json(totals: Totals) -> dict[str, Any]:
 
 def dollars(nanos: Nanos | None) -> Decimal | None:
     """Dollars, exactly; a JSON number with up to nine places."""
-    return None if nanos is None else Decimal(nanos).scaleb(-9)
+    return None if nanos is None else Decimal(nanos).scaleb(-9) if nanos else Decimal(0)
 
 
 def print_report(found: Report, console: Console) -> None:
@@ -162,6 +163,11 @@ def _remarks(found: Report) -> list[str]:
     """What the table cannot say: the saving, what is unknown, what is not declared right."""
     total = found.total
     remarks: list[str] = []
+    if total.as_decided_nanos is not None and total.as_decided_nanos < total.cost_nanos:
+        remarks.append(
+            "Observed, not acted on: as decided, the same tokens would have cost "
+            f"{format_usd(total.as_decided_nanos)}."
+        )
     for name, baseline in (
         ("everything on the frontier tier", total.at_frontier_nanos),
         ("as the callers asked", total.as_asked_nanos),
@@ -169,10 +175,6 @@ def _remarks(found: Report) -> list[str]:
         if baseline:
             saved = 1 - total.cost_nanos / baseline
             remarks.append(f"Against {name}, at equal tokens: {_signed(saved)} of {format_usd(baseline)}.")
-    if total.as_decided_nanos is not None and total.as_decided_nanos < total.cost_nanos:
-        remarks.append(
-            f"Observed only: as decided, the same tokens would have cost {format_usd(total.as_decided_nanos)}."
-        )
     if total.unknown_cost:
         remarks.append(
             f"{total.unknown_cost:,} calls have an unknown cost, of at least {format_usd(total.at_least_nanos)}; "
@@ -180,11 +182,13 @@ def _remarks(found: Report) -> list[str]:
         )
     if total.open:
         remarks.append(f"{total.open:,} calls have no ending: in flight, or lost with their gateway.")
-    remarks.extend(
-        f"{unknown.calls:,} calls declare the task type {unknown.name!r}, which the policy does not know."
-        for unknown in found.unknown_types
-    )
+    remarks.extend(_unknown(unknown) for unknown in found.unknown_types)
     return remarks
+
+
+def _unknown(unknown: UnknownType) -> str:
+    meant = "" if unknown.nearest is None else f"; {unknown.nearest} is the nearest that it knows"
+    return f"{unknown.calls:,} calls declare the task type {unknown.name!r}, which the policy does not know{meant}."
 
 
 def _signed(saved: float) -> str:

@@ -57,7 +57,5 @@ class Call:
     """Whether `fallbacks` is there."""
     thread: bool = False
     """Whether `thread` is there: a continuation that holds only the new messages."""
-    thinking_replayed: bool = False
-    """Whether an earlier assistant message carries thinking blocks, which are bound to their conversation."""
     opening: str | None = None
     """Fingerprint of the first message; the same for every turn of a conversation."""

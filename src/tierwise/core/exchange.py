@@ -82,7 +82,7 @@ class NoReply:
     """The provider gave no reply."""
 
     at_us: int
-    error: Literal["unreachable", "timeout"]
+    error: Literal["unreachable", "dropped", "timeout"]
     sentence: str
     """For the caller."""
 
@@ -136,7 +136,7 @@ class BreakOff:
 class Answer:
     """Answer the caller with an error of ours."""
 
-    code: Literal["unknown-task-type", "ineligible", "thread", "unreachable", "timeout"]
+    code: Literal["unknown-task-type", "ineligible", "thread", "unreachable", "dropped", "timeout"]
     sentence: str
 
 

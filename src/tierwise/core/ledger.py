@@ -25,6 +25,8 @@ class Decided:
     """How the type was declared: model, header, match, undeclared."""
     unknown_type: str | None
     """The declared name, where the policy does not know it."""
+    nearest_type: str | None
+    """The known name that was probably meant by it."""
     task_id: str | None
     run_id: str | None
     agent: str | None
@@ -108,7 +110,7 @@ class Failed:
     fault: Fault
     error: str
     """The error's type: the provider's word where it sent one (`overloaded_error`), else ours
-    (`caller-left`, `gateway-stopped`, `stream-broke`, `no-usage`, `unreachable`, `timeout`, or a refusal's code)."""
+    (`caller-left`, `gateway-stopped`, `stream-broke`, `no-usage`, `unreachable`, `dropped`, `timeout`, or a refusal's code)."""
     status: int | None
     """HTTP status of the provider's reply; None where there was none."""
     served_model: str | None

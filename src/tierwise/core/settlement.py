@@ -51,6 +51,7 @@ def decided_entry(plan: Plan | Refused, *, call_id: str, at_us: int) -> Decided:
         task_type=task.type,
         declared=task.declared,
         unknown_type=task.unknown_type,
+        nearest_type=task.nearest_type,
         task_id=task.task_id,
         run_id=task.run_id,
         agent=task.agent,

@@ -1,11 +1,11 @@
 """Endings: what the wire tells of a reply's end, in the machine's words. Both drivers speak them."""
 
-from typing import Final
+from typing import Final, Literal
 
 from tierwise.core.exchange import NoReply
 from tierwise.core.ledger import Fault
 from tierwise.core.settlement import Ending
-from tierwise.errors import UpstreamError, UpstreamTimeout
+from tierwise.errors import UpstreamDropped, UpstreamError, UpstreamTimeout
 from tierwise.upstream.port import Headers
 from tierwise.wire.replies import ReplyFacts
 
@@ -74,10 +74,20 @@ def given_up(*, at_us: int, error: str, fault: Fault) -> Ending:
     return Ending(at_us=at_us, finished=False, error=error, fault=fault)
 
 
+def why_no_reply(error: UpstreamError) -> Literal["unreachable", "dropped", "timeout"]:
+    """Name what kept a reply from coming: only a call that could not be sent is surely not billed."""
+    match error:
+        case UpstreamTimeout():
+            return "timeout"
+        case UpstreamDropped():
+            return "dropped"
+        case _:
+            return "unreachable"
+
+
 def no_reply(error: UpstreamError, *, at_us: int) -> NoReply:
     """The provider gave no reply."""
-    kind = "timeout" if isinstance(error, UpstreamTimeout) else "unreachable"
-    return NoReply(at_us=at_us, error=kind, sentence=str(error))
+    return NoReply(at_us=at_us, error=why_no_reply(error), sentence=str(error))
 
 
 def _unbilled(facts: ReplyFacts, status: int) -> bool | None:

@@ -50,7 +50,7 @@ class AsgiCaller:
         """Close the connection without an end of the body; before its beginning, answer with an error."""
         self.served = True
         if not self._started:
-            await self.answer(Answer(code="unreachable", sentence="The provider's reply broke off."))
+            await self.answer(Answer(code="dropped", sentence="The provider's reply broke off."))
 
     async def answer(self, answer: Answer) -> None:
         """Take an error of ours in place of a reply."""

@@ -33,11 +33,13 @@ WIRE_ERRORS: Final[Mapping[str, WireError]] = {
     "too-large": WireError(status=413, type="request_too_large", retry=False),
     "internal": WireError(status=500, type="api_error", retry=False),
     "unreachable": WireError(status=502, type="api_error", retry=True),
+    "dropped": WireError(status=502, type="api_error", retry=True),
     "ledger": WireError(status=503, type="api_error", retry=True),
     "timeout": WireError(status=504, type="timeout_error", retry=False),
 }
-"""A timeout is not worth a retry by itself: the provider may have billed the call. The SDKs answer the code of
-`thread` by sending the whole conversation, at once."""
+"""A dropped connection is worth a retry, as the SDKs have it without a gateway; a timeout is not by itself: the
+provider may have billed the call. The SDKs answer the code of `thread` by sending the whole conversation, at once.
+"""
 
 
 async def answer_error(

@@ -9,7 +9,8 @@ from typing import Final
 
 from tierwise.core.planning import Refused
 from tierwise.core.tasks import virtual_type
-from tierwise.errors import MalformedRequest, UpstreamError, UpstreamTimeout
+from tierwise.engine.endings import why_no_reply
+from tierwise.errors import MalformedRequest, UpstreamError
 from tierwise.gateway.asgi import BodyTooLarge, CallerLeftEarly, Receive, Scope, Send, read_body
 from tierwise.gateway.errors import answer_error
 from tierwise.gateway.headers import has_credential, outgoing_headers, readable_headers, returned_headers
@@ -53,9 +54,7 @@ async def pass_through(scope: Scope, receive: Receive, send: Send, parts: Parts)
     except MalformedRequest as error:
         return await answer_error(send, "malformed", str(error))
     except UpstreamError as error:
-        return await answer_error(
-            send, "timeout" if isinstance(error, UpstreamTimeout) else "unreachable", str(error)
-        )
+        return await answer_error(send, why_no_reply(error), str(error))
     return await _return(reply, send)
 
 

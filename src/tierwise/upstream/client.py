@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from tierwise.core.policy import Upstream as UpstreamConfig
-from tierwise.errors import UpstreamTimeout, UpstreamUnreachable
+from tierwise.errors import UpstreamDropped, UpstreamTimeout, UpstreamUnreachable
 from tierwise.upstream.port import Headers, Outgoing, Reply
 
 KEEP_ALIVE_S: Final = 15.0
@@ -43,7 +43,8 @@ class HttpUpstream:
         """Send a request and return once the reply's headers are here.
 
         Raises:
-            UpstreamUnreachable: no connection, or it closed before the first byte.
+            UpstreamUnreachable: no connection.
+            UpstreamDropped: the connection closed before the first byte.
             UpstreamTimeout: nothing came in time.
         """
         headers = CIMultiDict((name.decode("latin-1"), _text(value)) for name, value in request.headers)
@@ -56,12 +57,16 @@ class HttpUpstream:
                 proxy=self._proxy,
                 allow_redirects=False,
             )
-        except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
+        except (
+            aiohttp.ConnectionTimeoutError,
+            aiohttp.ClientConnectorError,
+            aiohttp.ClientHttpProxyError,
+        ) as error:
             raise UpstreamUnreachable(why=str(error) or "the connection timed out") from error
         except TimeoutError as error:
             raise UpstreamTimeout(why="no reply within the read timeout") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise UpstreamUnreachable(why=str(error) or type(error).__name__) from error
+            raise UpstreamDropped(why=str(error) or type(error).__name__) from error
         return _HttpReply(response)
 
     async def close(self) -> None:
@@ -91,7 +96,7 @@ class _HttpReply:
         except TimeoutError as error:
             raise UpstreamTimeout(why="the reply stopped within the read timeout") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise UpstreamUnreachable(why=str(error) or type(error).__name__) from error
+            raise UpstreamDropped(why=str(error) or type(error).__name__) from error
 
     async def chunks(self) -> AsyncIterator[bytes]:
         try:
@@ -100,7 +105,7 @@ class _HttpReply:
         except TimeoutError as error:
             raise UpstreamTimeout(why="the reply stopped within the read timeout") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise UpstreamUnreachable(why=str(error) or type(error).__name__) from error
+            raise UpstreamDropped(why=str(error) or type(error).__name__) from error
 
     def close(self) -> None:
         self._response.close()

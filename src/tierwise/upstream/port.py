@@ -55,7 +55,8 @@ class Upstream(Protocol):
         """Send a request and return once the reply's headers are here.
 
         Raises:
-            UpstreamUnreachable: no connection, or it closed before the first byte.
+            UpstreamUnreachable: no connection.
+            UpstreamDropped: the connection closed before the first byte.
             UpstreamTimeout: nothing came in time.
         """
         ...

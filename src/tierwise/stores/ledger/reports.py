@@ -79,6 +79,8 @@ class UnknownType:
     """A task type that callers declare and the policy does not know."""
 
     name: str
+    nearest: str | None
+    """The known one that was probably meant, by the policy that decided last."""
     calls: int
 
 
@@ -120,7 +122,10 @@ def report(
         until_us=until_us,
         total=_totals(total),
         lines=tuple(lines),
-        unknown_types=tuple(UnknownType(name=row["unknown_type"], calls=row["calls"]) for row in unknown),
+        unknown_types=tuple(
+            UnknownType(name=row["unknown_type"], nearest=row["nearest_type"], calls=row["calls"])
+            for row in unknown
+        ),
     )
 
 
@@ -148,10 +153,10 @@ WHERE at_us >= ? AND at_us < ?
 """
 
 _UNKNOWN_TYPES: Final = """
-SELECT unknown_type, count(*) AS calls
+SELECT unknown_type, nearest_type, count(*) AS calls, max(at_us)
 FROM calls
 WHERE at_us >= ? AND at_us < ? AND unknown_type IS NOT NULL
-GROUP BY 1 ORDER BY 2 DESC, 1
+GROUP BY unknown_type ORDER BY calls DESC, unknown_type
 """
 
 

@@ -8,7 +8,7 @@ from tierwise.core.ledger import Decided, Failed, Posted
 from tierwise.usage import Usage
 
 DECIDED: Final = (
-    "call_id", "kind", "at_us", "task_type", "declared", "unknown_type", "task_id", "run_id", "agent",
+    "call_id", "kind", "at_us", "task_type", "declared", "unknown_type", "nearest_type", "task_id", "run_id", "agent",
     "requested_model", "tier", "decided_model", "acts", "stream", "max_tokens_asked", "max_tokens_sent",
     "policy_version", "selection_probability", "reasons", "changes",
 )  # fmt: skip
@@ -28,7 +28,7 @@ _NO_COUNTS: Final = (None,) * 6
 def decided_row(entry: Decided) -> Row:
     """The values of the columns `DECIDED`."""
     return (
-        entry.call_id, "decided", entry.at_us, entry.task_type, entry.declared, entry.unknown_type,
+        entry.call_id, "decided", entry.at_us, entry.task_type, entry.declared, entry.unknown_type, entry.nearest_type,
         entry.task_id, entry.run_id, entry.agent, entry.requested_model, entry.tier, entry.decided_model,
         entry.acts, entry.stream, entry.max_tokens_asked, entry.max_tokens_sent, entry.policy_version,
         entry.selection_probability, _encode(entry.reasons).decode(), _encode(entry.changes).decode(),

@@ -17,6 +17,7 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         task_type TEXT,
         declared TEXT,
         unknown_type TEXT,
+        nearest_type TEXT,
         task_id TEXT,
         run_id TEXT,
         agent TEXT,
@@ -67,7 +68,7 @@ MIGRATIONS: Final[tuple[str, ...]] = (
 
     CREATE VIEW calls AS
     SELECT
-        d.call_id, d.at_us, d.task_type, d.declared, d.unknown_type, d.task_id, d.run_id, d.agent,
+        d.call_id, d.at_us, d.task_type, d.declared, d.unknown_type, d.nearest_type, d.task_id, d.run_id, d.agent,
         d.requested_model, d.tier, d.decided_model, d.acts, d.stream, d.max_tokens_asked, d.max_tokens_sent,
         d.policy_version, d.selection_probability, d.reasons, d.changes,
         e.kind AS ending, e.at_us AS ended_us, e.served_model, e.stop_reason, e.input_tokens,

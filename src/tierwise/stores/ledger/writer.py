@@ -1,14 +1,16 @@
 """Group commit: one thread writes what has gathered, and acknowledges a batch at once.
 
 Entries that arrive while a batch is written make the next one, so a batch grows with the load and a lone entry
-waits for nobody. When the ledger cannot be written, nothing is dropped: the batch is tried again until it can, and
-`trouble` says why; whoever waits is told after `PATIENCE_S` that its entry is not durable yet.
+waits for nobody. When the ledger cannot be written, nothing is dropped: the batch is tried again, with what came
+meanwhile, until it can, and `trouble` says why; whoever has waited for `PATIENCE_S` is told that its entry is not
+durable yet.
 """
 
 import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -39,6 +41,17 @@ class EntryStore(Protocol):
         ...
 
 
+class _Item(Generic[W]):
+    """An entry on its way, and who waits for it."""
+
+    __slots__ = ("entry", "until", "waiter")
+
+    def __init__(self, entry: Entry, waiter: W | None) -> None:
+        self.entry = entry
+        self.waiter = waiter
+        self.until = time.monotonic() + PATIENCE_S
+
+
 class GroupCommit(Generic[W]):
     """Takes entries from any thread and writes them in order, in batches."""
 
@@ -51,71 +64,85 @@ class GroupCommit(Generic[W]):
                 are durable.
         """
         self.trouble: str | None = None
-        self._closing = False
+        self._ends_at: float | None = None
         self._store = store
         self._acknowledge = acknowledge
-        self._queue: SimpleQueue[tuple[Entry, W | None] | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Item[W] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="tierwise-ledger", daemon=True)
         self._thread.start()
 
     def put(self, entry: Entry, waiter: W | None = None) -> None:
-        """Hand in an entry; `waiter` is acknowledged once it is durable."""
-        self._queue.put((entry, waiter))
+        """Hand in an entry; `waiter` is acknowledged once it is durable, or has waited for too long."""
+        self._queue.put(_Item(entry, waiter))
 
     def close(self) -> None:
         """Write what is left, close the store, end the thread.
 
         A store that cannot be written is given `PATIENCE_S`, and what it did not take is told to the log.
         """
-        self._closing = True
+        self._ends_at = time.monotonic() + PATIENCE_S
         self._queue.put(None)
         self._thread.join()
 
     def _run(self) -> None:
         going = True
         while going:
-            batch, going = self._gather()
+            batch: list[_Item[W]] = []
+            going = self._gather(batch, self._queue.get())
             if batch:
                 self._write(batch)
         self._store.close()
 
-    def _gather(self) -> tuple[list[tuple[Entry, W | None]], bool]:
-        """Wait for an entry, then take what is there; False at the end."""
-        batch: list[tuple[Entry, W | None]] = []
-        item = self._queue.get()
-        try:
+    def _gather(self, batch: list[_Item[W]], item: _Item[W] | None) -> bool:
+        """Add an item and what else is there to a batch; False at the end."""
+        with suppress(Empty):
             while item is not None:
                 batch.append(item)
-                if len(batch) == LARGEST_BATCH:
-                    return batch, True
+                if len(batch) >= LARGEST_BATCH:
+                    return True
                 item = self._queue.get_nowait()
-        except Empty:
-            return batch, True
-        return batch, False
+            return False
+        return True
 
-    def _write(self, batch: list[tuple[Entry, W | None]]) -> None:
-        entries = [entry for entry, _ in batch]
-        waiters = [waiter for _, waiter in batch if waiter is not None]
-        give_up_at = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                self._store.write(entries)
-            except LedgerUnavailable as error:
-                if self.trouble is None:
-                    log.error("%s; calls are refused until it can be written", error)  # noqa: TRY400 — no traceback: the sentence is the news
-                self.trouble = str(error)
-            else:
-                break
-            if time.monotonic() >= give_up_at:
-                if waiters:
-                    self._acknowledge(waiters, False)  # noqa: FBT003
-                    waiters = []
-                if self._closing:
-                    log.critical("%d entries could not be written before the end", len(entries))
-                    return
+    def _write(self, batch: list[_Item[W]]) -> None:
+        """Write a batch, however often that takes, unless the writer is closed and its time is over."""
+        while not self._wrote(batch):
+            now = time.monotonic()
+            self._take_in(batch)
+            self._tell([item for item in batch if item.until <= now], durable=False)
+            if self._ends_at is not None and self._ends_at <= now:
+                self._tell(batch, durable=False)
+                log.critical("%d entries could not be written before the end", len(batch))
+                return
             time.sleep(RETRY_S)
+        self._tell(batch, durable=True)
+
+    def _wrote(self, batch: list[_Item[W]]) -> bool:
+        try:
+            self._store.write([item.entry for item in batch])
+        except LedgerUnavailable as error:
+            if self.trouble is None:
+                log.error("%s; calls are refused until it can be written", error)  # noqa: TRY400 — no traceback: the sentence is the news
+            self.trouble = str(error)
+            return False
         if self.trouble is not None:
             log.warning("the ledger %s can be written again", self._store.path)
             self.trouble = None
+        return True
+
+    def _take_in(self, batch: list[_Item[W]]) -> None:
+        """Add to a batch that waits what came meanwhile; the end stays for `_run` to find."""
+        with suppress(Empty):
+            while True:
+                item = self._queue.get_nowait()
+                if item is None:
+                    self._queue.put(None)
+                    return
+                batch.append(item)
+
+    def _tell(self, items: Sequence[_Item[W]], *, durable: bool) -> None:
+        waiters = [item.waiter for item in items if item.waiter is not None]
+        for item in items:
+            item.waiter = None
         if waiters:
-            self._acknowledge(waiters, True)  # noqa: FBT003
+            self._acknowledge(waiters, durable)
