@@ -4,6 +4,7 @@
     ├── MoneyError            an amount that cannot be money
     ├── PriceDataError        the price data is not usable
     ├── PolicyError           the policy file is wrong; carries every problem found, each with its line
+    ├── MissingExtra          a command needs a package that is not installed
     ├── MalformedRequest      a body that cannot be read as a Messages request
     ├── UnknownTaskType       a task type that the policy does not know and has no default for
     ├── NoCap                 a cap that nothing gives: not the caller, the contract or the catalogue
@@ -89,6 +90,19 @@ class PolicyError(TierwiseError):
     def describe(self) -> str:
         """Every problem on its own line, as compilers print them: file, line, message, fix."""
         return "\n".join(problem.describe(self.file) for problem in self.problems)
+
+
+@dataclass(kw_only=True, eq=False)
+class MissingExtra(TierwiseError):
+    """A command needs a package that is not installed."""
+
+    package: str
+    extra: str
+    """The extra of Tierwise that brings it."""
+
+    def describe(self) -> str:
+        """The package and how to get it."""
+        return f'this needs {self.package}: pip install "tierwise[{self.extra}]"'
 
 
 @dataclass(kw_only=True, eq=False)

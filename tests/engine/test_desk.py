@@ -5,8 +5,8 @@ from itertools import count
 from typing import Any
 
 import pytest
-from support.policies import TWO_TIERS, book
 
+from support.policies import TWO_TIERS, book
 from tierwise.core.planning import Plan, Refused
 from tierwise.engine.desk import Desk
 from tierwise.errors import MalformedRequest
@@ -17,9 +17,9 @@ LATER = [FIRST, {"role": "assistant", "content": "Acme."}, {"role": "user", "con
 PREFILLED = [FIRST, {"role": "assistant", "content": "{"}]
 HOUR_US = 3_600_000_000
 
-MOVED = TWO_TIERS.replace('[task_types.extraction]\ntier = "fast"', '[task_types.extraction]\ntier = "frontier"').replace(
-    "max_tokens = 512", "max_tokens = 4096"
-)
+MOVED = TWO_TIERS.replace(
+    '[task_types.extraction]\ntier = "fast"', '[task_types.extraction]\ntier = "frontier"'
+).replace("max_tokens = 512", "max_tokens = 4096")
 
 
 class Clock:
@@ -43,7 +43,9 @@ def desk(clock: Clock) -> Desk:
 def tier(desk: Desk, messages: list[Any], **headers: str) -> str | None:
     """The tier that a call of the type extraction gets."""
     body = {"model": "task/extraction", "max_tokens": 4096, "messages": messages}
-    plan = desk.open(json.dumps(body).encode(), {name.replace("_", "-"): value for name, value in headers.items()}).plan
+    plan = desk.open(
+        json.dumps(body).encode(), {name.replace("_", "-"): value for name, value in headers.items()}
+    ).plan
     assert isinstance(plan, Plan)
     return plan.decision.tier
 

@@ -5,10 +5,10 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from support.entries import decided, posted
 from support.ledgers import Lock
 from support.plays import calls
-
 from tierwise.engine.clock import call_ids, now_us
 from tierwise.engine.ledger import LoopLedger, ThreadLedger
 from tierwise.stores.ledger import writer
@@ -65,9 +65,11 @@ def test_many_coroutines_and_one_that_gives_up_lose_nothing(path: Path) -> None:
 def test_many_threads_are_each_told(path: Path) -> None:
     ledger = ThreadLedger(open_ledger(path))
     told: list[bool] = []
-    threads = [
-        threading.Thread(target=lambda n=n: told.append(ledger.record(decided(f"c{n}")))) for n in range(30)
-    ]
+
+    def record(n: int) -> None:
+        told.append(ledger.record(decided(f"c{n}")))
+
+    threads = [threading.Thread(target=record, args=(n,)) for n in range(30)]
     for thread in threads:
         thread.start()
     for thread in threads:

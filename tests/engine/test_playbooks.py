@@ -288,9 +288,7 @@ def test_an_error_event_reaches_the_caller_even_if_the_connection_breaks_right_a
     driver: Driver, path: Path
 ) -> None:
     parts = (START, BLOCK, OVERLOADED)
-    played = play(
-        driver, Transcript(headers=EVENTS, chunks=parts, breaks=UpstreamDropped(why="reset")), path
-    )
+    played = play(driver, Transcript(headers=EVENTS, chunks=parts, breaks=UpstreamDropped(why="reset")), path)
 
     assert (played.taken.parts, played.taken.broken) == ([*parts], True)
     assert played.notes[-3:] == ["ending durable", "part taken", "broken off"]

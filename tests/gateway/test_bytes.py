@@ -1,4 +1,4 @@
-"""Every byte of a reply is the provider's: the same requests, straight to one sandbox and through a gateway to its twin."""
+"""Every byte of a reply is the provider's: the same requests, straight to a sandbox, and by a gateway to its twin."""
 
 import json
 from collections.abc import Iterator, Mapping

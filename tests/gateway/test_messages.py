@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from support.asgi import Caller, Got, call, gateway_in_memory, post
+from support.asgi import Caller, Got, call, gateway_in_memory, post, until
 from support.ledgers import Lock
 from support.plays import calls, only_call
 from support.transcripts import BLOCK, EVENTS, START, STREAM, MemoryUpstream, Transcript, message
 from tierwise.errors import UpstreamDropped, UpstreamTimeout
-from tierwise.gateway.app import Gateway
 from tierwise.upstream.port import Outgoing
 
 MESSAGE = {"model": "task/extraction", "max_tokens": 4096, "messages": [{"role": "user", "content": "Hi"}]}
@@ -117,24 +116,16 @@ def test_a_stream_that_breaks_has_no_end(path: Path) -> None:
 def test_calls_are_refused_while_the_ledger_cannot_be_written_and_taken_again_after(path: Path) -> None:
     lock = Lock()
 
-    async def refused(app: Gateway) -> Got:
-        got = await post(app, MESSAGE, headers=())
-        while got.status != 503:
-            await asyncio.sleep(0.001)
-            got = await post(app, MESSAGE, headers=())
-        return got
-
     async def talk() -> tuple[list[int], list[str | None]]:
         provider = MemoryUpstream(Transcript(chunks=(message(),)))
         async with gateway_in_memory(path, provider, store=lock.opened) as app:
             first = asyncio.create_task(post(app, MESSAGE))
-            during = await refused(app)
+            during = await until(503, lambda: post(app, MESSAGE, headers=()))
             health = await call(app, "GET", "/tierwise/health")
             sent = len(provider.requests)
             lock.free.set()
             statuses = [during.status, health.status, (await first).status]
-            while (await call(app, "GET", "/tierwise/health")).status != 200:
-                await asyncio.sleep(0.001)
+            await until(200, lambda: call(app, "GET", "/tierwise/health"))
             statuses.append((await post(app, MESSAGE)).status)
             return [*statuses, sent], [during.json()["error"]["message"], health.json()["status"]]
 

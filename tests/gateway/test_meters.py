@@ -26,9 +26,7 @@ def test_a_lone_duration_is_every_quantile(share: float) -> None:
     assert found == pytest.approx(12_345, rel=0.01)
 
 
-@given(
-    st.lists(st.integers(2, LONGEST_US), min_size=1, max_size=60), st.floats(0.001, 1.0)
-)
+@given(st.lists(st.integers(2, LONGEST_US), min_size=1, max_size=60), st.floats(0.001, 1.0))
 def test_a_quantile_is_within_one_per_cent_of_the_durations_own(durations: list[int], share: float) -> None:
     quantiles = Quantiles()
     for duration in durations:

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import aiohttp
 import pytest
-from support.gateways import RunningGateway, running_gateway
 
+from support.gateways import RunningGateway, running_gateway
 from tierwise.sandbox.outcomes import load
 from tierwise.sandbox.server import Running, running
 
@@ -212,7 +212,9 @@ def test_a_mixed_run_under_cancellation_never_claims_less_than_nothing_and_loses
 DATA: Final = Path(os.environ.get("TIERWISE_DATA") or Path(__file__).parents[3] / "shared" / "data")
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason=f"recorded outcomes are not here: {DATA} (TIERWISE_DATA names another)")
+@pytest.mark.skipif(
+    not DATA.is_dir(), reason=f"recorded outcomes are not here: {DATA} (TIERWISE_DATA names another)"
+)
 @pytest.mark.parametrize(
     ("name", "weak", "strong", "column"),
     [

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import anthropic
 import pytest
-from support.asgi import call, post, started
+
+from support.asgi import call, post, started, until
 from support.gateways import running_gateway
 from support.plays import calls
 from support.policies import TWO_TIERS, book, with_upstream
-
 from tierwise.config import load_book
 from tierwise.engine.desk import Desk
 from tierwise.gateway.reload import PolicyFile
@@ -158,9 +158,7 @@ def test_another_provider_takes_effect_at_the_next_start_and_the_log_says_so(
     assert "takes effect at the next start" in caplog.text
 
 
-def test_a_call_keeps_the_policy_that_it_was_read_under(
-    file: PolicyFile, desk: Desk, path: Path
-) -> None:
+def test_a_call_keeps_the_policy_that_it_was_read_under(file: PolicyFile, desk: Desk, path: Path) -> None:
     body = json.dumps(
         {"model": "task/extraction", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
     ).encode()
@@ -234,7 +232,7 @@ def test_health_stays_good_under_a_bad_edit_and_says_what_is_wrong_with_it(path:
 
     async def talk() -> tuple[int, object]:
         async with started(gateway(used)) as app:
-            path.write_text(WRONG)
+            misspell(path)
             while True:
                 got = await call(app, "GET", "/tierwise/health")
                 if got.json()["policy_problem"] is not None:
@@ -262,15 +260,18 @@ def test_health_is_bad_while_the_ledger_is_locked_and_good_again_after(
             other = sqlite3.connect(used.ledger_path, isolation_level=None)
             other.execute("BEGIN IMMEDIATE")
             first = asyncio.create_task(post(app, body))
-            while (bad := await call(app, "GET", "/tierwise/health")).status != 503:
-                await asyncio.sleep(0.01)
+            bad = await until(503, lambda: call(app, "GET", "/tierwise/health"))
             refused = await post(app, body)
             other.execute("ROLLBACK")
             other.close()
             served = await first
-            while (good := await call(app, "GET", "/tierwise/health")).status != 200:
-                await asyncio.sleep(0.01)
-            return [bad.json()["ledger_problem"], refused.status, served.status, good.json()["ledger_problem"]]
+            good = await until(200, lambda: call(app, "GET", "/tierwise/health"))
+            return [
+                bad.json()["ledger_problem"],
+                refused.status,
+                served.status,
+                good.json()["ledger_problem"],
+            ]
 
     problem, refused, served, after = asyncio.run(talk())
 

@@ -194,9 +194,7 @@ def test_another_endpoint_without_a_reply_is_answered_for(
 
 
 def test_another_endpoints_reply_that_breaks_off_has_no_end(path: Path) -> None:
-    got, _ = ask(
-        path, Transcript(chunks=(b"{",), breaks=UpstreamDropped(why="reset")), "GET", "/v1/models"
-    )
+    got, _ = ask(path, Transcript(chunks=(b"{",), breaks=UpstreamDropped(why="reset")), "GET", "/v1/models")
 
     assert (got.parts, got.ended) == ([b"{"], False)
 

@@ -174,7 +174,7 @@ def test_the_providers_errors_are_the_sdks_own(
         )
 
     assert raised.value.request_id == raised.value.response.headers["request-id"]
-    assert raised.value.request_id.startswith("req_sandbox")
+    assert str(raised.value.request_id).startswith("req_sandbox")
 
 
 def test_our_own_errors_are_the_sdks_own_too(client: anthropic.Anthropic, gateway: RunningGateway) -> None:

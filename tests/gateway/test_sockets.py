@@ -4,16 +4,16 @@ import asyncio
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support.gateways import RunningGateway, running_gateway
 from support.servers import OK, Peer, Script, Server, once, saying, served, silence
 from support.transcripts import BLOCK, START, STREAM, message
-
 from tierwise.gateway.asgi import LARGEST_BODY
 
 MESSAGE = {"model": "task/extraction", "max_tokens": 4096, "messages": [{"role": "user", "content": "Hi"}]}
@@ -21,7 +21,7 @@ RAW = json.dumps(MESSAGE).encode()
 
 
 @contextmanager
-def serving(script: Script) -> Iterator[Server]:
+def serving(script: Script) -> Generator[Server]:
     """A server of one script, in a thread."""
     up = threading.Event()
     server: list[Server] = []
@@ -47,7 +47,7 @@ def serving(script: Script) -> Iterator[Server]:
 
 
 @contextmanager
-def before(script: Script, folder: Path, **settings: Any) -> Iterator[tuple[RunningGateway, Server]]:
+def before(script: Script, folder: Path, **settings: Any) -> Generator[tuple[RunningGateway, Server]]:
     """A gateway before a provider of one script."""
     with serving(script) as server, running_gateway(folder, server.base_url, key="sk", **settings) as gateway:
         yield gateway, server
@@ -72,7 +72,8 @@ def test_a_request_without_a_length_is_read_to_its_end(tmp_path: Path) -> None:
 def test_a_request_that_waits_for_leave_to_go_on_is_given_it(tmp_path: Path) -> None:
     with before(saying(replying(message())), tmp_path) as (gateway, _), connected(gateway) as connection:
         connection.sendall(
-            b"POST /v1/messages HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: %d\r\n\r\n" % len(RAW)
+            b"POST /v1/messages HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: %d\r\n\r\n"
+            % len(RAW)
         )
         first = connection.recv(65536)
         connection.sendall(RAW)
@@ -161,7 +162,9 @@ def test_a_gateway_that_stops_lets_calls_in_flight_finish(tmp_path: Path) -> Non
 
     async def slowly(peer: Peer, server: Server) -> None:
         await peer.request()
-        await peer.say(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n" + START)
+        await peer.say(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n" + START
+        )
         begun.set()
         await asyncio.to_thread(finish.wait)
         await peer.say(b"".join(STREAM[1:]))
@@ -187,7 +190,9 @@ def test_a_gateway_that_stops_for_good_records_the_calls_that_it_cuts(tmp_path: 
 
     async def endless(peer: Peer, server: Server) -> None:
         await peer.request()
-        await peer.say(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n" + START)
+        await peer.say(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n" + START
+        )
         begun.release()
         await peer.gone()
 
@@ -216,7 +221,7 @@ def port_of(gateway: RunningGateway) -> int:
 
 
 @contextmanager
-def connected(gateway: RunningGateway) -> Iterator[socket.socket]:
+def connected(gateway: RunningGateway) -> Generator[socket.socket]:
     with socket.create_connection(("127.0.0.1", port_of(gateway)), timeout=20) as connection:
         yield connection
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import chain
@@ -180,6 +180,15 @@ async def post(app: Gateway, body: Any, **options: Any) -> Got:
     return await call(app, "POST", "/v1/messages", body=raw, **options)
 
 
+async def until(status: int, ask: Callable[[], Awaitable[Got]]) -> Got:
+    """Ask again and again until the answer has a status."""
+    while True:
+        got = await ask()
+        if got.status == status:
+            return got
+        await asyncio.sleep(0.001)
+
+
 @asynccontextmanager
 async def started(app: Gateway) -> AsyncGenerator[Gateway]:
     """Bring an app's parts to life, as a server does when it starts, and end them."""
@@ -208,7 +217,9 @@ async def gateway_in_memory(
     store: Callable[[Path], EntryStore] = open_ledger,
 ) -> AsyncGenerator[Gateway]:
     """The real app, over a provider in memory and a real ledger in a file."""
-    upstream = MemoryUpstream(provider) if isinstance(provider, Transcript) or callable(provider) else provider
+    upstream = (
+        MemoryUpstream(provider) if isinstance(provider, Transcript) or callable(provider) else provider
+    )
 
     @asynccontextmanager
     async def parts() -> AsyncGenerator[Parts]:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,7 +71,7 @@ def running_gateway(
     key: str | None = None,
     drain_s: int = 5,
     **upstream: object,
-) -> Iterator[RunningGateway]:
+) -> Generator[RunningGateway]:
     """Serve from a thread while the block runs; its policy and its ledger are files of `folder`.
 
     Args:

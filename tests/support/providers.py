@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from support.transcripts import JSON
-
 from tierwise.sandbox import fleet
 from tierwise.sandbox.app import Sandbox
 from tierwise.sandbox.replies import World
 from tierwise.upstream.port import Headers, Outgoing
 
-NOT_TEXT: Final = b'{"type":"error","error":{"type":"invalid_request_error","message":"The body is not UTF-8."}}'
+NOT_TEXT: Final = (
+    b'{"type":"error","error":{"type":"invalid_request_error","message":"The body is not UTF-8."}}'
+)
 """What the provider says where the sandbox says nothing."""
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from shutil import which
 
 import pytest
-from support.servers import OK, Peer, Script, Server, once, saying, served, silence
 
+from support.servers import OK, Peer, Script, Server, once, saying, served, silence
 from tierwise.core.policy import Upstream
 from tierwise.errors import UpstreamDropped, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from tierwise.upstream.client import HttpUpstream, proxy_from_environment
@@ -57,14 +57,17 @@ def failure(script: Script, *, stream: bool, **settings: object) -> tuple[Upstre
     """Send one request; return how it failed, the bytes that came before, and what the server saw."""
     got: list[bytes] = []
 
+    async def read(upstream: HttpUpstream) -> None:
+        with closing(await upstream.send(PLAIN)) as reply:
+            if not stream:
+                await reply.read()
+            async for chunk in reply.chunks():
+                got.append(chunk)  # noqa: PERF401 — what came before the failure must stay
+
     async def talk() -> tuple[UpstreamError, Server]:
         async with served(script) as server, client(server.base_url, **settings) as upstream:
             with pytest.raises(UpstreamError) as raised:
-                with closing(await upstream.send(PLAIN)) as reply:
-                    if not stream:
-                        await reply.read()
-                    async for chunk in reply.chunks():
-                        got.append(chunk)
+                await read(upstream)
             await asyncio.sleep(0.02)
             return raised.value, server
 
@@ -80,7 +83,9 @@ def test_a_request_is_on_the_wire_as_it_was_given_and_nothing_is_added() -> None
         (b"anthropic-beta", b"two,  three"),
         (b"accept-encoding", b"identity"),
     )
-    request = Outgoing(method="POST", target="/v1/messages?beta=true&q=%2F%20", headers=headers, body=b"\xff\x00{}")
+    request = Outgoing(
+        method="POST", target="/v1/messages?beta=true&q=%2F%20", headers=headers, body=b"\xff\x00{}"
+    )
     _, _, _, server = exchange(saying(OK), request)
 
     head, _, body = server.requests[0].partition(b"\r\n\r\n")
@@ -203,7 +208,7 @@ def test_a_port_where_nobody_listens_is_unreachable() -> None:
         async with client(base_url) as upstream:
             await upstream.send(PLAIN)
 
-    with pytest.raises(UpstreamUnreachable, match="could not be reached: .*[Cc]onnect"):
+    with pytest.raises(UpstreamUnreachable, match=r"could not be reached: .*[Cc]onnect"):
         asyncio.run(talk())
 
 
@@ -216,7 +221,7 @@ CUT_REPLIES = {
 
 @pytest.mark.parametrize("cut", CUT_REPLIES)
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_reply_that_is_cut_is_an_error_after_the_bytes_that_came(cut: str, stream: bool) -> None:  # noqa: FBT001
+def test_a_reply_that_is_cut_is_an_error_after_the_bytes_that_came(cut: str, stream: bool) -> None:
     reply, came = CUT_REPLIES[cut]
 
     async def pause(_peer: Peer, _server: Server) -> None:
@@ -245,7 +250,7 @@ def test_a_body_that_is_no_longer_http_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_connection_that_is_reset_in_the_body_is_an_error(stream: bool) -> None:  # noqa: FBT001
+def test_a_connection_that_is_reset_in_the_body_is_an_error(stream: bool) -> None:
     async def reset(peer: Peer, _server: Server) -> None:
         peer.reset()
 
@@ -262,7 +267,7 @@ def test_a_provider_that_does_not_answer_in_time_is_a_timeout() -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_body_that_falls_silent_is_a_timeout(stream: bool) -> None:  # noqa: FBT001
+def test_a_body_that_falls_silent_is_a_timeout(stream: bool) -> None:
     reply = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc"
     error, got, server = failure(once(reply, then=silence), stream=stream, read_timeout_s=0.1)
 
@@ -285,7 +290,7 @@ def test_silence_between_bytes_is_what_times_out_not_the_whole() -> None:
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_closing_a_reply_closes_its_connection_only_while_its_body_has_not_ended(whole: bool) -> None:  # noqa: FBT001
+def test_closing_a_reply_closes_its_connection_only_while_its_body_has_not_ended(whole: bool) -> None:
     reply = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\nabc" % (3 if whole else 9)
 
     async def talk() -> int:
@@ -371,7 +376,19 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "names").write_text("subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n")
     curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
     for command in (
-        ("req", "-x509", *curve, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=Test authority"),
+        (
+            "req",
+            "-x509",
+            *curve,
+            "-keyout",
+            "ca.key",
+            "-out",
+            "ca.pem",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=Test authority",
+        ),
         ("req", *curve, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=127.0.0.1"),
         (
             *("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"),

@@ -7,6 +7,7 @@ import time
 from collections.abc import Coroutine, Generator
 from contextlib import contextmanager
 from importlib.resources import as_file, files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.request import urlopen
@@ -19,6 +20,7 @@ from tierwise.cli.child import gateway_process
 from tierwise.cli.console import err, out, print_json, write_json
 from tierwise.cli.demo.figures import Figures, fold
 from tierwise.cli.demo.page import page_json, print_page
+from tierwise.errors import MissingExtra
 from tierwise.money import format_usd
 from tierwise.sandbox import fleet as fleets
 from tierwise.sandbox.server import running_process
@@ -50,6 +52,8 @@ def demo(
 
     Example: tierwise demo --tasks 500 --json out.json
     """
+    if find_spec("anthropic") is None:
+        raise MissingExtra(package="anthropic", extra="demo")
     if ledger is not None and ledger.exists():
         raise typer.BadParameter(
             f"{ledger} exists; the demo's figures need a ledger of their own", param_hint="--ledger"
