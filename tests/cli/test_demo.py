@@ -44,7 +44,10 @@ def test_the_demo_needs_a_ledger_of_its_own(tmp_path: Path) -> None:
 
 
 def test_without_the_sdk_the_demo_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "find_spec", lambda _name: None)
+    def nothing(_name: str) -> None:
+        return None
+
+    monkeypatch.setattr(command, "find_spec", nothing)
 
     result = RUNNER.invoke(app, ["demo", "--tasks", "1"])
 

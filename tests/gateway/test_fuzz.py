@@ -60,8 +60,8 @@ NESTED: Final = (b"[" * 100 + b"]" * 100, b"[" * 5000 + b"]" * 5000, b'{"a":' * 
 FIELDS: Final = (
     b"model", b"max_tokens", b"messages", b"stream", b"system", b"tools", b"tool_choice", b"thinking", b"output_config",
     b"metadata", b"temperature", b"top_p", b"top_k", b"speed", b"inference_geo", b"compaction", b"fallbacks", b"thread",
-    b"context_management", b"cache_control", b"a later field", b"type", b"role", b"content", b"budget_tokens", b"effort",
-    b"user_id", b"name", b"\\ud800",
+    b"context_management", b"cache_control", b"a later field", b"type", b"role", b"content", b"budget_tokens",
+    b"effort", b"user_id", b"name", b"\\ud800",
 )  # fmt: skip
 
 
@@ -75,7 +75,7 @@ values = st.recursive(
     | st.text(max_size=8).map(lambda text: json.dumps(text).encode()),
     lambda inner: (
         st.lists(inner, max_size=3).map(lambda items: b"[" + b",".join(items) + b"]")
-        | st.lists(st.tuples(st.sampled_from(FIELDS), inner), max_size=3).map(lambda pairs: _object(pairs))
+        | st.lists(st.tuples(st.sampled_from(FIELDS), inner), max_size=3).map(_object)
     ),
     max_leaves=6,
 )

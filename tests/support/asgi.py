@@ -119,7 +119,15 @@ class Caller:
 
     async def run(self) -> Got:
         """Call the app and return what it answered; raise what it raises."""
-        await asyncio.wait_for(self._app(self._scope, self._receive, self._send), WITHIN_S)
+        answering = asyncio.ensure_future(self._app(self._scope, self._receive, self._send))
+        try:
+            done, _ = await asyncio.wait({answering}, timeout=WITHIN_S)
+        except asyncio.CancelledError:
+            answering.cancel()
+            await asyncio.wait({answering})
+            raise
+        assert done, "the app hangs"
+        await answering
         return self.got
 
     async def _receive(self) -> dict[str, Any]:
@@ -182,11 +190,12 @@ async def post(app: Gateway, body: Any, **options: Any) -> Got:
 
 async def until(status: int, ask: Callable[[], Awaitable[Got]]) -> Got:
     """Ask again and again until the answer has a status."""
-    while True:
-        got = await ask()
-        if got.status == status:
-            return got
-        await asyncio.sleep(0.001)
+    async with asyncio.timeout(WITHIN_S):
+        while True:
+            got = await ask()
+            if got.status == status:
+                return got
+            await asyncio.sleep(0.001)
 
 
 @asynccontextmanager
