@@ -72,6 +72,13 @@ def test_a_caller_that_leaves_with_the_last_byte_has_had_a_whole_call(path: Path
     assert only_call(path)["ending"] == "posted"
 
 
+def test_a_caller_that_leaves_while_the_end_is_on_its_way_changes_nothing(path: Path) -> None:
+    got = leave_at(0, path, MemoryUpstream(Transcript(chunks=(message(),))))
+
+    assert (got.status, got.ended) == (200, False)
+    assert only_call(path)["ending"] == "posted"
+
+
 def test_a_cancelled_request_is_the_gateways_doing(path: Path) -> None:
     async def talk() -> bool:
         provider = MemoryUpstream(Transcript(headers=EVENTS, chunks=(START, BLOCK), hangs="after the chunks"))

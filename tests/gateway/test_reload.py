@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import sqlite3
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from support.asgi import call, post, started, until
 from support.gateways import running_gateway
 from support.plays import calls
 from support.policies import TWO_TIERS, book, with_upstream
+from support.waiting import eventually
 from tierwise.config import load_book
 from tierwise.engine.desk import Desk
 from tierwise.gateway.reload import PolicyFile
@@ -185,8 +185,10 @@ def test_a_stream_in_flight_finishes_under_its_policy_and_each_entry_names_its_o
                 next(iter(stream))
                 gateway.policy_path.write_text(with_upstream(SWAPPED, sandbox.base_url))
                 swapped = load_book(gateway.policy_path).policy.version
-                while gateway.http.send("GET", "/tierwise/health").json()["policy"] != swapped:
-                    time.sleep(0.02)
+                eventually(
+                    lambda: gateway.http.send("GET", "/tierwise/health").json()["policy"],
+                    until=lambda version: version == swapped,
+                )
                 assert gateway.calls("ending IS NOT NULL") == []
                 final = stream.get_final_message()
             message = client.messages.create(model="task/extraction", max_tokens=500, messages=asked)

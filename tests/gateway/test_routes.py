@@ -199,6 +199,17 @@ def test_another_endpoints_reply_that_breaks_off_has_no_end(path: Path) -> None:
     assert (got.parts, got.ended) == ([b"{"], False)
 
 
+@pytest.mark.parametrize("breaks", [None, UpstreamDropped(why="reset")])
+def test_another_endpoints_reply_is_let_go_of_however_it_ends(path: Path, breaks: Exception | None) -> None:
+    async def talk() -> list[bool]:
+        upstream = MemoryUpstream(Transcript(chunks=(b"{",), breaks=breaks))
+        async with gateway_in_memory(path, upstream) as app:
+            await call(app, "GET", "/v1/models")
+        return [reply.closed for reply in upstream.replies]
+
+    assert asyncio.run(talk()) == [True]
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("target", ["/", "/api/hello"])
 def test_a_probe_is_answered_without_the_provider(path: Path, method: str, target: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 from anthropic import beta_tool
 
 from support.gateways import RunningGateway, running_gateway
+from support.waiting import eventually
 from tierwise.sandbox.server import Running, running
 
 HELLO: list[anthropic.types.MessageParam] = [{"role": "user", "content": "Hello"}]
@@ -266,7 +267,7 @@ def test_a_stream_that_its_caller_leaves_is_recorded_and_closed(
 
     (recorded,) = gateway.settled()
     assert (recorded["fault"], recorded["error"]) == ("caller", "caller-left")
-    (billed,) = sandbox.calls()
+    (billed,) = eventually(sandbox.calls, until=lambda found: len(found) == 1)
     assert billed["ending"] == "left"
     assert recorded["cost_nanos"] is None
     assert 0 < recorded["at_least_nanos"] <= billed["nanos"]

@@ -14,6 +14,7 @@ import pytest
 from support.gateways import RunningGateway, running_gateway
 from support.servers import OK, Peer, Script, Server, once, saying, served, silence
 from support.transcripts import BLOCK, START, STREAM, message
+from support.waiting import eventually
 from tierwise.gateway.asgi import LARGEST_BODY
 
 MESSAGE = {"model": "task/extraction", "max_tokens": 4096, "messages": [{"role": "user", "content": "Hi"}]}
@@ -136,14 +137,10 @@ def test_a_stream_that_falls_silent_is_broken_off_and_closed_at_the_provider(tmp
     with before(script, tmp_path, read_timeout="1s") as (gateway, server):
         reply = talk(gateway, posting(RAW))
         (recorded,) = gateway.settled()
-        for _ in range(100):
-            if server.closed:
-                break
-            threading.Event().wait(0.01)
+        eventually(lambda: server.closed, until=lambda closed: closed == 1)
 
     assert reply.endswith(START + BLOCK)
     assert (recorded["error"], recorded["at_least_nanos"]) == ("stream-broke", 1000 * 100 + 1 * 500)
-    assert server.closed == 1
 
 
 def test_a_call_that_was_sent_and_got_no_reply_has_an_unknown_cost(tmp_path: Path) -> None:

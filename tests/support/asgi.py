@@ -34,7 +34,7 @@ KEYED: Pairs = (
 )
 """The headers of an ordinary caller."""
 
-WITHIN_S = 20.0
+WITHIN_S = 10.0
 """Longer than any test's call takes: an app that hangs fails its test, and does not stop the suite."""
 
 
@@ -90,7 +90,7 @@ class Caller:
             body: in one part, or an iterable of parts.
             query: without its question mark.
             raw_path: as it was escaped; None is the path itself.
-            on_part: called at each part of the answer.
+            on_part: called when the answer begins and at each of its parts.
             stays: False leaves in the middle of the request's body.
         """
         self.got = Got()
@@ -126,6 +126,8 @@ class Caller:
             answering.cancel()
             await asyncio.wait({answering})
             raise
+        if not done:
+            answering.cancel()
         assert done, "the app hangs"
         await answering
         return self.got
@@ -151,11 +153,11 @@ class Caller:
             got.status = message["status"]
             got.headers = list(message["headers"])
             _check_headers(got.headers)
-            return
-        assert message["type"] == "http.response.body"
-        assert got.status, "the app sends a body before it begins"
-        got.parts.append(message.get("body", b""))
-        got.ended = not message.get("more_body", False)
+        else:
+            assert message["type"] == "http.response.body"
+            assert got.status, "the app sends a body before it begins"
+            got.parts.append(message.get("body", b""))
+            got.ended = not message.get("more_body", False)
         if got.ended:
             _check_length(got, head=self._scope["method"] == "HEAD")
         if self._on_part is not None:
@@ -234,8 +236,10 @@ async def gateway_in_memory(
     async def parts() -> AsyncGenerator[Parts]:
         ledger = LoopLedger(store(ledger_path), asyncio.get_running_loop())
         desk = Desk(policy or book(), conversations=Conversations(), clock=now_us, new_id=call_ids())
-        yield Parts(desk=desk, ledger=ledger, upstream=upstream, meters=Meters(), clock=now_us, key=key)
-        await asyncio.to_thread(ledger.close)
+        try:
+            yield Parts(desk=desk, ledger=ledger, upstream=upstream, meters=Meters(), clock=now_us, key=key)
+        finally:
+            await asyncio.to_thread(ledger.close)
 
     def health(parts: Parts) -> dict[str, Any]:
         return {"status": "ok" if parts.ledger.trouble is None else "failing", **parts.meters.snapshot()}

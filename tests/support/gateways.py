@@ -1,7 +1,6 @@
 """A gateway that serves real HTTP from a thread, as long as a test needs it."""
 
 import threading
-import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ import uvicorn
 
 from support.plays import calls
 from support.policies import TWO_TIERS, with_upstream
+from support.waiting import eventually
 from tierwise.config import load_book
 from tierwise.gateway.server import Settings, gateway, listen
 from tierwise.sandbox.server import Running
@@ -41,10 +41,7 @@ class RunningGateway:
 
     def settled(self) -> list[dict[str, Any]]:
         """The ledger's calls once each has its ending."""
-        give_up_at = time.monotonic() + 20
-        while self.calls("ending IS NULL"):
-            assert time.monotonic() < give_up_at, "a call has no ending"
-            time.sleep(0.01)
+        eventually(lambda: self.calls("ending IS NULL"), until=lambda found: not found)
         return self.calls()
 
     def fresh(self) -> "RunningGateway":

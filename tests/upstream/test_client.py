@@ -2,10 +2,11 @@
 
 import asyncio
 import gzip
+import socket
 import ssl
 import subprocess
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, closing
+from contextlib import ExitStack, asynccontextmanager, closing
 from pathlib import Path
 from shutil import which
 
@@ -213,6 +214,23 @@ def test_a_port_where_nobody_listens_is_unreachable() -> None:
 
     with pytest.raises(UpstreamUnreachable, match=r"could not be reached: .*[Cc]onnect"):
         asyncio.run(talk())
+
+
+def test_a_connection_that_does_not_come_about_in_time_is_unreachable() -> None:
+    async def talk(base_url: str) -> None:
+        async with client(base_url, connect_timeout_s=0.2) as upstream:
+            await upstream.send(PLAIN)
+
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):  # nobody accepts: the queue fills up, and what comes after it waits
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        with pytest.raises(UpstreamUnreachable, match=r"[Tt]imeout|timed out"):
+            asyncio.run(talk(f"http://127.0.0.1:{listener.getsockname()[1]}"))
 
 
 CUT_REPLIES = {
