@@ -147,6 +147,22 @@ def test_what_costs_money_and_cannot_be_priced_is_refused(path: Path, method: st
     assert got.header(b"x-tierwise-error") == b"not-supported"
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/v1/messages/",
+        "/v1//messages",
+        "/v1/./messages",
+        "/v1/models/../messages",
+        "/v1/models/%2e%2e/messages",
+    ],
+)
+def test_a_path_that_the_provider_might_read_as_another_never_reaches_it(path: Path, target: str) -> None:
+    got, sent = ask(path, Transcript(), "POST", target, body=json.dumps(MESSAGE).encode())
+
+    assert (got.status, sent) == (404, [])
+
+
 def test_tokens_are_counted_for_the_model_that_a_task_type_goes_to(path: Path) -> None:
     asked = {"model": "task/extraction", "messages": MESSAGE["messages"], "later": [1.0, {"b": 1}]}
     got, (sent,) = ask(

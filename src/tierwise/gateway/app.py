@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from posixpath import normpath
 from typing import Any
 
 import msgspec
@@ -51,6 +52,11 @@ class Gateway:
         try:
             if path == MESSAGES and scope["method"] == "POST":
                 await messages(scope, receive, noted, parts)
+            elif path != normpath(path):
+                # The provider might read it as another one: as a way to spend that no entry tells of.
+                await answer_error(
+                    noted, "not-found", f"There is no {path} here; {normpath(path)} there may be."
+                )
             elif path.startswith("/v1/"):
                 await pass_through(scope, receive, noted, parts)
             else:

@@ -29,6 +29,10 @@ SWITCH_INTERVAL_S: Final = 0.001
 """How long the event loop keeps the interpreter while the ledger's thread waits for it."""
 
 
+KEEP_ALIVE_S: Final = 65
+"""How long an idle connection of a caller is kept: longer than SDKs keep theirs, so that they close first."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """How one gateway is run."""
@@ -74,6 +78,7 @@ def serve(settings: Settings, *, ready: Callable[[str], None]) -> None:
         server_header=False,
         date_header=False,
         timeout_graceful_shutdown=settings.drain_s,
+        timeout_keep_alive=KEEP_ALIVE_S,
     )
     _Server(config, ready=lambda: ready(address)).run(sockets=[listener])
 
