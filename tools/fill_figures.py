@@ -2,8 +2,7 @@
 
     tierwise demo --json out.json && python tools/fill_figures.py out.json
 
-A page names a figure as `<!-- figure: NAME -->…<!-- /figure -->`. The demo's costs depend a little on the order in
-which parallel calls meet the prompt cache, so another run gives other last digits.
+A page names a figure as `<!-- figure: NAME -->…<!-- /figure -->`. Times differ from run to run.
 """
 
 import json

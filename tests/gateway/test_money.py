@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
+import polars as pl
 import pytest
 
 from support.gateways import RunningGateway, running_gateway
@@ -227,15 +228,14 @@ DATA: Final = Path(os.environ.get("TIERWISE_DATA") or Path(__file__).parents[3] 
 def test_real_prompts_are_answered_as_recorded_and_priced_as_billed(
     tmp_path: Path, name: str, weak: str, strong: str, column: str
 ) -> None:
-    polars = pytest.importorskip("polars")
     outcomes = load(
         DATA / f"{name}_outcomes.parquet",
         weak=weak,
         strong=strong,
         prompts=DATA / f"{name}_prompts.parquet",
     )
-    told_apart = polars.read_parquet(DATA / f"{name}_prompts.parquet").filter(
-        polars.col("question").str.strip_chars().is_unique()
+    told_apart = pl.read_parquet(DATA / f"{name}_prompts.parquet").filter(
+        pl.col("question").str.strip_chars().is_unique()
     )
     prompts = told_apart.sample(100, seed=1).to_dicts()
     types = sorted({prompt[column].replace("_", "-") for prompt in prompts})

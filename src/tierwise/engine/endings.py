@@ -8,6 +8,7 @@ from tierwise.core.settlement import Ending
 from tierwise.errors import UpstreamDropped, UpstreamError, UpstreamTimeout
 from tierwise.upstream.port import Headers
 from tierwise.wire.replies import ReplyFacts
+from tierwise.wire.sse import StreamFacts
 
 EVENT_STREAM: Final = b"text/event-stream"
 
@@ -32,6 +33,11 @@ def request_id(headers: Headers) -> str | None:
     """The provider's own id of the call."""
     value = header(headers, b"request-id")
     return None if value is None else value.decode("latin-1")[:200]
+
+
+def known(facts: StreamFacts | ReplyFacts) -> ReplyFacts:
+    """What is known of a reply by now, of whichever form it is."""
+    return facts.facts() if isinstance(facts, StreamFacts) else facts
 
 
 def ended(facts: ReplyFacts, *, status: int, headers: Headers, at_us: int) -> Ending:

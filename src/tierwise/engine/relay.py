@@ -25,7 +25,7 @@ from tierwise.core.exchange import (
 )
 from tierwise.core.ledger import Entry, Fault
 from tierwise.core.settlement import Ending
-from tierwise.engine.endings import cut, ended, given_up, no_reply, readable, streams
+from tierwise.engine.endings import cut, ended, given_up, known, no_reply, readable, streams
 from tierwise.engine.ledger import AsyncLedger
 from tierwise.errors import UpstreamError
 from tierwise.upstream.port import Headers, Outgoing, Reply, Upstream
@@ -160,7 +160,7 @@ class RelayDriver:
             reply.close()
             return CallerLeft(ending=self._cut(reply, facts, *self._who_left()))
         return ReplyEnded(
-            ending=ended(_known(facts), status=reply.status, headers=headers, at_us=self._clock())
+            ending=ended(known(facts), status=reply.status, headers=headers, at_us=self._clock())
         )
 
     async def _relay_stream(self, reply: Reply, facts: StreamFacts) -> None:
@@ -180,7 +180,7 @@ class RelayDriver:
 
     def _cut(self, reply: Reply, facts: StreamFacts | ReplyFacts, error: str, fault: Fault) -> Ending:
         return cut(
-            _known(facts),
+            known(facts),
             error=error,
             fault=fault,
             status=reply.status,
@@ -190,7 +190,3 @@ class RelayDriver:
 
     def _who_left(self) -> tuple[str, Fault]:
         return ("caller-left", Fault.CALLER) if self._caller.gone else ("gateway-stopped", Fault.GATEWAY)
-
-
-def _known(facts: StreamFacts | ReplyFacts) -> ReplyFacts:
-    return facts.facts() if isinstance(facts, StreamFacts) else facts

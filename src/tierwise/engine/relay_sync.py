@@ -26,7 +26,7 @@ from tierwise.core.exchange import (
 )
 from tierwise.core.ledger import Fault
 from tierwise.core.settlement import Ending
-from tierwise.engine.endings import cut, ended, no_reply, readable, streams
+from tierwise.engine.endings import cut, ended, known, no_reply, readable, streams
 from tierwise.engine.ledger import SyncLedger
 from tierwise.errors import CallerGone, UpstreamError
 from tierwise.upstream.port import Headers, Outgoing, SyncReply, SyncUpstream
@@ -137,7 +137,7 @@ class SyncRelayDriver:
             reply.close()
             return CallerLeft(ending=self._cut(reply, facts, "caller-left", Fault.CALLER))
         return ReplyEnded(
-            ending=ended(_known(facts), status=reply.status, headers=headers, at_us=self._clock())
+            ending=ended(known(facts), status=reply.status, headers=headers, at_us=self._clock())
         )
 
     def _relay_stream(self, reply: SyncReply, facts: StreamFacts) -> None:
@@ -157,14 +157,10 @@ class SyncRelayDriver:
 
     def _cut(self, reply: SyncReply, facts: StreamFacts | ReplyFacts, error: str, fault: Fault) -> Ending:
         return cut(
-            _known(facts),
+            known(facts),
             error=error,
             fault=fault,
             status=reply.status,
             headers=reply.headers,
             at_us=self._clock(),
         )
-
-
-def _known(facts: StreamFacts | ReplyFacts) -> ReplyFacts:
-    return facts.facts() if isinstance(facts, StreamFacts) else facts
