@@ -3,11 +3,11 @@
 import asyncio
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
-import polars as pl
 import pytest
 
 from support.gateways import RunningGateway, running_gateway
@@ -228,6 +228,7 @@ DATA: Final = Path(os.environ.get("TIERWISE_DATA") or Path(__file__).parents[3] 
 def test_real_prompts_are_answered_as_recorded_and_priced_as_billed(
     tmp_path: Path, name: str, weak: str, strong: str, column: str
 ) -> None:
+    pl: Any = import_module("polars")  # its own types are partly unknown
     outcomes = load(
         DATA / f"{name}_outcomes.parquet",
         weak=weak,
