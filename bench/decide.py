@@ -92,7 +92,7 @@ def steps(found: Book, *, quick: bool) -> dict[str, Spread]:
         exchange.receive(ReplyBegan(at_us=2))
         facts = read_reply(REPLY, status=200)
         exchange.receive(ReplyEnded(ending=ended(facts, status=200, headers=REPLY_HEADERS, at_us=3)))
-        exchange.receive(Recorded())
+        exchange.receive(Recorded(at_us=4))
 
     def whole() -> None:
         read_call, read_body = read_request(BODY, HEADERS)

@@ -124,7 +124,7 @@ def _help(command: Any, context: Any) -> list[str]:
 _UNSAID: Final[Mapping[str, str]] = {
     "seq": "Place in the order of writing.",
     "call_id": "The call, as the reply's header `x-tierwise-call-id` names it.",
-    "kind": "`decided`, `posted` or `failed`.",
+    "kind": "`decided`, `set-aside`, `posted` or `failed`.",
     "task_id": "The task, as the header `x-tierwise-task-id` names it.",
     "run_id": "The run, as `x-tierwise-run-id` names it, else `x-claude-code-session-id`.",
     "agent": "The agent, as `x-tierwise-agent` names it, else `x-claude-code-agent-id`.",
@@ -135,13 +135,14 @@ _UNSAID: Final[Mapping[str, str]] = {
     "stop_reason": "As the reply says it: `end_turn`, `tool_use`, `max_tokens`, …",
     "thinking_tokens": "Of the output, how many were thinking; NULL where the provider does not say.",
     "price_version": "Date and hash of the price data; with the policy's version behind it where that has prices.",
+    "reserved_nanos": "What was set aside: the call's worst case.",
     "fault": "Whose doing it was: `caller`, `provider` or `gateway`.",
 }
 """Meanings of the columns whose fields have no docstring, for their names say enough where they stand."""
 
 _ENDED: Final = "Of an ending: when the reply ended."
 
-_KINDS: Final = (ledger.Decided, ledger.Posted, ledger.Failed)
+_KINDS: Final = (ledger.Decided, ledger.SetAside, ledger.Posted, ledger.Failed)
 
 
 def ledger_page() -> str:
@@ -165,9 +166,10 @@ def ledger_page() -> str:
         "src/tierwise/core/ledger.py and stores/ledger/schema.py",
         "A ledger is one SQLite file in WAL mode; any program may read it while a gateway writes. Its one table",
         "`entries` holds immutable events: triggers refuse every UPDATE and DELETE. A call has one entry `decided`",
-        "and, once it has ended, one entry `posted` or `failed`. Amounts are whole nanodollars (10⁻⁹ US dollars),",
-        "times are microseconds, `reasons` and `changes` are JSON lists of strings, `acts` and `stream` are 0 or 1.",
-        "NULL is unknown, or not of this kind of entry; it is never zero. Prompts and replies are not recorded.",
+        "and, once it has ended, one entry `posted` or `failed`; under a budget, one `set-aside` between them. Amounts",
+        "are whole nanodollars (10⁻⁹ US dollars), times are microseconds, `reasons`, `changes` and `accounts` are JSON",
+        "lists of strings, `acts` and `stream` are 0 or 1. NULL is unknown, or not of this kind of entry; it is never",
+        "zero. Prompts and replies are not recorded.",
         "",
         "## Table `entries`",
         "",
@@ -208,7 +210,7 @@ def _columns(connection: sqlite3.Connection, table: str) -> dict[str, str]:
 def _said() -> dict[str, str]:
     """The docstring of each field, by the column that holds it; two where two kinds of entry differ."""
     fields = _field_docs(ledger) | _field_docs(usage)
-    said = {**fields["Usage"], **fields["Timings"], **fields["Decided"]}
+    said = {**fields["Usage"], **fields["Timings"], **fields["SetAside"], **fields["Decided"]}
     said["at_us"] = f"{said['at_us']} {_ENDED}"
     for name in fields["Posted"].keys() | fields["Failed"].keys():
         posted, failed = fields["Posted"].get(name), fields["Failed"].get(name)
@@ -242,7 +244,12 @@ def _filled_by(column: str) -> Iterator[str]:
         if "usage" in names:
             names |= set(usage.Usage.__dataclass_fields__) | set(ledger.Timings.__dataclass_fields__)
         if column in names | {"seq", "kind"}:
-            yield kind.__name__.lower()
+            yield _kind_name(kind)
+
+
+def _kind_name(kind: type) -> str:
+    """As the column `kind` writes it: `set-aside` for `SetAside`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", kind.__name__).lower()
 
 
 # --- Errors.
@@ -254,6 +261,9 @@ _MEANINGS: Final[Mapping[str, str]] = {
     "in the model's name and there is no default contract.",
     "ineligible": "No tier's model takes this body. The message says why, tier by tier.",
     "thread": "The body continues a thread of another model. The SDKs answer by sending the whole conversation.",
+    "budget": "A budget has less left than the call may cost. The message and the headers say which, and until when.",
+    "unpriced": "The model has no price, and a hard budget or `max_cost_usd` counts the call.",
+    "too-dear": "The call's worst case is above its contract's `max_cost_usd`, at every useful cap.",
     "not-supported": "Message Batches and text completions: they would cost money that the ledger does not see.",
     "no-credential": "The caller brings no key and the gateway has none.",
     "not-found": "No such path. The provider's API is under `/v1/`, the gateway's own pages under `/tierwise/`.",

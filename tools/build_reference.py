@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from tierwise.config.keys import TABLES, TOP, Key, Table
+from tierwise.config.keys import TABLES, TOP
 from tierwise.config.schema import policy_schema_text
 from tierwise.config.starter import SCHEMA_FILE, starter_policy
+from tierwise.config.tables import Key, Table
 
 REFERENCE: Final = Path(__file__).parents[1] / "docs" / "reference"
 
@@ -57,7 +58,7 @@ _HEAD: Final = """\
 value that a model does not take are errors, each with its line and a fix; nothing is accepted and ignored.
 `tierwise check` tells all of them at once.
 
-Names of tiers and task types have small letters, digits and dashes.
+Names of tiers, task types and budgets have small letters, digits and dashes.
 """
 
 
@@ -79,7 +80,7 @@ def _section(table: Table) -> Iterator[str]:
 
 
 def _row(key: Key[object]) -> str:
-    absent = f"`{key.absent}`" if key.absent[0] == '"' or key.absent in {"true", "false"} else key.absent
+    absent = f"`{key.absent}`" if key.absent[0] in '"[' or key.absent in {"true", "false"} else key.absent
     absent = "**required**" if key.required else absent
     return f"| `{key.name}` | {key.kind.noun} | {absent} | {key.meaning} | `{key.example}` |"
 

@@ -10,7 +10,8 @@
     ├── NoCap                 a cap that nothing gives: not the caller, the contract or the catalogue
     ├── LedgerError
     │   ├── LedgerUnavailable     the ledger cannot be written now: disk full, locked, gone
-    │   └── LedgerTooNew          the file was written by a newer Tierwise
+    │   ├── LedgerTooNew          the file was written by a newer Tierwise
+    │   └── LedgerInUse           another process holds the budgets of this ledger
     ├── CallerGone            whoever made the call no longer takes the reply
     └── UpstreamError         the provider gave no reply
         ├── UpstreamUnreachable   no connection: the call was not sent
@@ -175,6 +176,23 @@ class LedgerTooNew(LedgerError):
         return (
             f"the ledger {self.path} has schema version {self.found}, this Tierwise knows up to {self.known}: "
             "use the newer Tierwise that wrote it, or another file"
+        )
+
+
+@dataclass(kw_only=True, eq=False)
+class LedgerInUse(LedgerError):
+    """Another process holds the budgets of this ledger."""
+
+    path: str
+    holder: str
+    """Its process id; empty where it has not said."""
+
+    def describe(self) -> str:
+        """Who holds them and what to do."""
+        who = f"process {self.holder}" if self.holder else "another process"
+        return (
+            f"the budgets of the ledger {self.path} are held by {who}: balances are kept in one process, so a second "
+            "gateway would spend every limit twice. Stop the other, or give this one a --ledger of its own"
         )
 
 

@@ -10,7 +10,7 @@ from inline_snapshot import snapshot
 
 from tierwise.config import Book, load_book, parse_book
 from tierwise.config.prices import shipped_prices
-from tierwise.core.policy import Contract, MatchRule, Tier, Upstream
+from tierwise.core.policy import Budget, Contract, MatchRule, Tier, Upstream
 from tierwise.errors import PolicyError
 
 BASE = """\
@@ -48,6 +48,7 @@ def test_a_policy_holds_what_the_file_says() -> None:
     mode = "observe"
     strict = true
     conversation_ttl = "90s"
+    time_zone = "Europe/Berlin"
     [tiers.frontier]
     model = "claude-opus-5-5"
     effort = "medium"
@@ -59,6 +60,8 @@ def test_a_policy_holds_what_the_file_says() -> None:
     [task_types.extraction]
     tier = "fast"
     max_tokens = 1024
+    min_tokens = 512
+    max_cost_usd = "0.05"
     effort = "keep"
     thinking = "keep"
     mode = "route"
@@ -68,6 +71,17 @@ def test_a_policy_holds_what_the_file_says() -> None:
     model = "claude-*"
     user_id = "u?"
     headers.X-Team = "billing*"
+    [[budgets]]
+    name = "nightly"
+    scope = "type"
+    limit_usd = "2.50"
+    window = "day"
+    warn_at = [90, 50]
+    when_short = ["refuse"]
+    [[budgets]]
+    scope = "key"
+    limit_usd = 1
+    kind = "warn"
     [upstream]
     base_url = "http://127.0.0.1:9/v/"
     proxy = "http://proxy:3128"
@@ -93,11 +107,25 @@ def test_a_policy_holds_what_the_file_says() -> None:
             effort="keep",
             thinking="keep",
             mode="route",
+            min_tokens=512,
+            max_cost_nanos=50_000_000,
             description="Fields.",
         )
     }
     assert policy.rules == (
         MatchRule(task_type="extraction", model="claude-*", user_id="u?", headers={"x-team": "billing*"}),
+    )
+    assert policy.time_zone == "Europe/Berlin"
+    assert policy.budgets == (
+        Budget(
+            name="nightly",
+            scope="type",
+            limit_nanos=2_500_000_000,
+            window="day",
+            warn_at=(50, 90),
+            when_short=("refuse",),
+        ),
+        Budget(name="key-lifetime", scope="key", limit_nanos=1_000_000_000, hard=False),
     )
     assert policy.upstream == Upstream(
         base_url="http://127.0.0.1:9/v",
@@ -113,6 +141,11 @@ def test_what_a_file_leaves_out_is_as_the_policy_has_it() -> None:
 
     assert (policy.mode, policy.strict, policy.conversation_ttl_s) == ("route", False, 3600)
     assert (policy.rules, policy.upstream) == ((), Upstream())
+    assert (policy.budgets, policy.time_zone) == ((), "UTC")
+    assert (policy.contracts["default"].min_tokens, policy.contracts["default"].max_cost_nanos) == (
+        None,
+        None,
+    )
 
 
 def test_the_first_tier_of_the_file_is_the_frontier() -> None:
@@ -308,12 +341,13 @@ t.toml:8: task_types.default.max_token: is not known
 def test_an_unknown_key_that_is_near_to_nothing_is_told_all_of_them() -> None:
     assert complaint(BASE + "zzz = 5\n") == snapshot("""\
 t.toml:8: task_types.default.zzz: is not known
-    the keys in [task_types.NAME] are tier, max_tokens, effort, thinking, mode, description\
+    the keys in [task_types.NAME] are tier, max_tokens, min_tokens, max_cost_usd, effort, thinking, mode, description\
 """)
-    assert complaint("zzz = 5\n" + BASE) == snapshot("""\
-t.toml:1: zzz: is not known
-    the keys at the top are mode, strict, conversation_ttl, tiers, task_types, match, upstream, prices\
-""")
+    assert complaint("zzz = 5\n" + BASE) == (
+        "t.toml:1: zzz: is not known\n"
+        "    the keys at the top are mode, strict, conversation_ttl, time_zone, "
+        "tiers, task_types, match, budgets, upstream, prices"
+    )
 
 
 def test_a_missing_key_is_told_on_the_line_of_its_table() -> None:
@@ -447,17 +481,17 @@ def test_durations_have_units(text: str, seconds: int) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["quality.margin = 0.03", 'on_truncation = "escalate"', "shadow = true", 'max_cost_usd = "1"'],
+    ["quality.margin = 0.03", 'on_truncation = "escalate"', "shadow = true", 'budget.per_run_usd = "1"'],
 )
 def test_a_planned_key_of_a_task_type_is_refused_not_ignored(line: str) -> None:
     assert "is planned and not in this version" in complaint(BASE + line + "\n")
 
 
 def test_planned_tables_are_refused_not_ignored() -> None:
-    text = BASE + '[[budgets]]\nscope = "run"\n[autopilot]\n'
+    text = BASE + '[budget]\nper_run_usd = "1"\n[autopilot]\n'
 
     assert complaint(text) == snapshot("""\
-t.toml:8: budgets: is planned and not in this version
+t.toml:8: budget: is planned and not in this version
     remove the table
 t.toml:10: autopilot: is planned and not in this version
     remove the table\
@@ -467,6 +501,10 @@ t.toml:10: autopilot: is planned and not in this version
 def test_a_key_that_belongs_elsewhere_is_told_where() -> None:
     text = BASE + 'model = "claude-haiku-5-5"\n[tiers.x]\nmodel = "claude-haiku-5-5"\nmax_tokens = 5\n'
 
+    assert complaint('max_cost_usd = "1"\n' + BASE) == snapshot("""\
+t.toml:1: max_cost_usd: is not a key here
+    it is for the calls of one task type: move it to [task_types.NAME]\
+""")
     assert complaint(text) == snapshot("""\
 t.toml:8: task_types.default.model: is not a key here
     a contract names a tier, and the tier names the model: write tier = "…"
@@ -492,7 +530,7 @@ t.toml:8: task_types."Data Cleaning": is not a name: names have small letters, d
 
 def test_a_credential_is_an_error_and_is_not_repeated() -> None:
     secret = "sk-ant-api03-abcdefgh"
-    text = f'# {secret}\nmode = "{secret}"\n"{secret}" = 1\n' + BASE + f'[tiers.x]\nmodel = "{secret}"\n'
+    text = f'# {secret}\nmode = "{secret}"\n' + BASE + f'"{secret}" = 1\n[tiers.x]\nmodel = "{secret}"\n'
 
     told = complaint(text)
 
@@ -503,9 +541,9 @@ t.toml:1: a credential stands here, and the policy is for everybody to read
 t.toml:2: mode: must be "route" or "observe", not "…"
 t.toml:2: a credential stands here, and the policy is for everybody to read
     revoke it, and set ANTHROPIC_API_KEY in the environment to another
-t.toml:3: …: is not known
-    the keys at the top are mode, strict, conversation_ttl, tiers, task_types, match, upstream, prices
-t.toml:3: a credential stands here, and the policy is for everybody to read
+t.toml:10: task_types.default.…: is not known
+    the keys in [task_types.NAME] are tier, max_tokens, min_tokens, max_cost_usd, effort, thinking, mode, description
+t.toml:10: a credential stands here, and the policy is for everybody to read
     revoke it, and set ANTHROPIC_API_KEY in the environment to another
 t.toml:12: tiers.x.model: "…" is not a model that this version knows
     if it is new, give it a price in [[prices]]
@@ -707,6 +745,24 @@ def test_a_small_cap_is_good_where_nothing_thinks() -> None:
     assert read(BASE + "max_tokens = 1\n").policy.contracts["default"].max_tokens == 1
 
 
+def test_a_least_cap_above_the_cap_is_an_error() -> None:
+    assert complaint(BASE + "max_tokens = 512\nmin_tokens = 513\n") == snapshot("""\
+t.toml:9: task_types.default.min_tokens: 513 is more than max_tokens, which is 512
+    write at most 512, or raise max_tokens\
+""")
+
+
+def test_a_least_cap_may_be_the_cap_or_stand_alone() -> None:
+    assert read(BASE + "max_tokens = 512\nmin_tokens = 512\n").warnings == ()
+    assert read(BASE + "min_tokens = 512\n").policy.contracts["default"].min_tokens == 512
+
+
+def test_a_call_may_not_be_limited_to_nothing() -> None:
+    assert complaint(BASE + 'max_cost_usd = "0.00"\n') == snapshot(
+        't.toml:8: task_types.default.max_cost_usd: must be more than zero, not "0.00"'
+    )
+
+
 def test_a_type_on_a_tier_that_does_not_fit_is_told_nothing_more() -> None:
     text = BASE + '[tiers.x]\nmodel = 3\n[task_types.y]\ntier = "x"\n'
 
@@ -844,6 +900,317 @@ def test_a_rule_behind_a_narrower_one_is_reached(earlier: str, later: str) -> No
     text = BASE + "".join(f'[[match]]\ntask_type = "default"\n{rule}\n' for rule in (earlier, later))
 
     assert len(read(text).policy.rules) == 2
+
+
+# --- Budgets.
+
+
+RUN = '[[budgets]]\nscope = "run"\nlimit_usd = "25.00"\n'
+"""Three lines: what a test adds to `BASE` and them stands on line 11."""
+
+
+def test_a_budget_of_a_scope_and_a_limit_is_hard_and_for_a_lifetime() -> None:
+    assert read(BASE + RUN).policy.budgets == (
+        Budget(
+            name="run-lifetime",
+            scope="run",
+            limit_nanos=25_000_000_000,
+            window="lifetime",
+            hard=True,
+            warn_at=(80, 95),
+            when_short=("shrink", "refuse"),
+        ),
+    )
+
+
+def test_a_budget_needs_a_scope_and_a_limit() -> None:
+    assert complaint(BASE + "[[budgets]]\n") == snapshot("""\
+t.toml:8: budgets[0]: needs scope
+    add scope = "run"
+t.toml:8: budgets[0]: needs limit_usd
+    add limit_usd = "25.00"\
+""")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (
+            'name = "Per run"',
+            snapshot("""\
+t.toml:11: budgets[0].name: "Per run" is not a name: names have small letters, digits and dashes only
+    write "per-run"\
+"""),
+        ),
+        (
+            'name = "sk-ant-abc_DEF_1"',
+            snapshot("""\
+t.toml:11: budgets[0].name: "…" is not a name: names have small letters, digits and dashes only
+t.toml:11: a credential stands here, and the policy is for everybody to read
+    revoke it, and set ANTHROPIC_API_KEY in the environment to another\
+"""),
+        ),
+        (
+            'name = "|"',
+            snapshot(
+                't.toml:11: budgets[0].name: "|" is not a name: names have small letters, digits and dashes only'
+            ),
+        ),
+        ("name = 3", snapshot("t.toml:11: budgets[0].name: must be a name, not 3")),
+        (
+            'window = "week"',
+            snapshot(
+                't.toml:11: budgets[0].window: must be "lifetime", "hour", "day" or "month", not "week"'
+            ),
+        ),
+        (
+            'window = "days"',
+            snapshot("""\
+t.toml:11: budgets[0].window: must be "lifetime", "hour", "day" or "month", not "days"
+    write "day"\
+"""),
+        ),
+        ('kind = "soft"', snapshot('t.toml:11: budgets[0].kind: must be "hard" or "warn", not "soft"')),
+        (
+            "warn_at = 80",
+            snapshot("""\
+t.toml:11: budgets[0].warn_at: must be a list of whole per cents such as [80, 95], not 80
+    write [80]\
+"""),
+        ),
+        (
+            'warn_at = "80"',
+            snapshot(
+                't.toml:11: budgets[0].warn_at: must be a list of whole per cents such as [80, 95], not "80"'
+            ),
+        ),
+        (
+            "warn_at = [0]",
+            snapshot("t.toml:11: budgets[0].warn_at: must have whole numbers from 1 to 100, not 0"),
+        ),
+        (
+            "warn_at = [101]",
+            snapshot("t.toml:11: budgets[0].warn_at: must have whole numbers from 1 to 100, not 101"),
+        ),
+        (
+            "warn_at = [80, 0.9]",
+            snapshot("t.toml:11: budgets[0].warn_at: must have whole numbers from 1 to 100, not 0.9"),
+        ),
+        (
+            "warn_at = [true]",
+            snapshot("t.toml:11: budgets[0].warn_at: must have whole numbers from 1 to 100, not true"),
+        ),
+        (
+            "warn_at = [95, 80, 95]",
+            snapshot("""\
+t.toml:11: budgets[0].warn_at: must have each number once
+    write [80, 95]\
+"""),
+        ),
+        (
+            'when_short = "refuse"',
+            snapshot("""\
+t.toml:11: budgets[0].when_short: must be a list of "shrink" and "refuse", not "refuse"
+    write ["refuse"]\
+"""),
+        ),
+        (
+            'when_short = "shrink"',
+            snapshot(
+                't.toml:11: budgets[0].when_short: must be a list of "shrink" and "refuse", not "shrink"'
+            ),
+        ),
+        (
+            "when_short = []",
+            snapshot("""\
+t.toml:11: budgets[0].when_short: must end with "refuse"
+    write ["refuse"]\
+"""),
+        ),
+        (
+            'when_short = ["shrink"]',
+            snapshot("""\
+t.toml:11: budgets[0].when_short: must end with "refuse"
+    write ["shrink", "refuse"]\
+"""),
+        ),
+        (
+            'when_short = ["refuse", "shrink"]',
+            snapshot("""\
+t.toml:11: budgets[0].when_short: must end with "refuse"
+    write ["shrink", "refuse"]\
+"""),
+        ),
+        (
+            'when_short = ["refuse", "refuse"]',
+            snapshot("""\
+t.toml:11: budgets[0].when_short: must have each word once
+    remove the second of the two\
+"""),
+        ),
+        (
+            'when_short = ["shrnk", "refuse"]',
+            snapshot("""\
+t.toml:11: budgets[0].when_short: must be "shrink" or "refuse", not "shrnk"
+    write "shrink"\
+"""),
+        ),
+        (
+            "when_short = [[]]",
+            snapshot('t.toml:11: budgets[0].when_short: must be "shrink" or "refuse", not a list'),
+        ),
+        (
+            'when_short = ["downgrade", "refuse"]',
+            snapshot("""\
+t.toml:11: budgets[0].when_short: "downgrade" is planned and not in this version
+    remove it\
+"""),
+        ),
+        (
+            'when_short = ["queue"]',
+            snapshot("""\
+t.toml:11: budgets[0].when_short: "queue" is planned and not in this version
+    remove it\
+"""),
+        ),
+        (
+            'key = "a"',
+            snapshot("""\
+t.toml:11: budgets[0].key: is not known
+    the keys in [[budgets]] are name, scope, limit_usd, window, kind, warn_at, when_short\
+"""),
+        ),
+    ],
+)
+def test_a_budget_that_says_something_else_is_told_what_it_may_say(line: str, told: str) -> None:
+    assert complaint(BASE + RUN + line + "\n") == told
+
+
+@pytest.mark.parametrize(
+    ("limit", "told"),
+    [
+        ('"0"', snapshot('t.toml:10: budgets[0].limit_usd: must be more than zero, not "0"')),
+        ("0", snapshot("t.toml:10: budgets[0].limit_usd: must be more than zero, not 0")),
+        (
+            "2.5",
+            snapshot("""\
+t.toml:10: budgets[0].limit_usd: must be an amount in quotes such as "4.00", not 2.5
+    put it in quotes: "2.5"\
+"""),
+        ),
+        (
+            '"$25"',
+            snapshot(
+                't.toml:10: budgets[0].limit_usd: must be an amount in quotes such as "4.00", not "$25"'
+            ),
+        ),
+        (
+            '"0.0000000001"',
+            snapshot(
+                't.toml:10: budgets[0].limit_usd: must be an amount in quotes such as "4.00", not "0.0000000001"'
+            ),
+        ),
+    ],
+)
+def test_a_limit_is_an_exact_amount_above_zero(limit: str, told: str) -> None:
+    assert complaint(BASE + RUN.replace('"25.00"', limit)) == told
+
+
+def test_a_limit_may_be_a_single_nanodollar() -> None:
+    (budget,) = read(BASE + RUN.replace("25.00", "0.000000001")).policy.budgets
+
+    assert budget.limit_nanos == 1
+
+
+def test_a_budget_of_an_unknown_scope_is_told_the_nearest_one() -> None:
+    assert complaint(BASE + RUN.replace('"run"', '"runs"')) == snapshot("""\
+t.toml:9: budgets[0].scope: must be "all", "key", "run", "agent", "type" or "task", not "runs"
+    write "run"\
+""")
+
+
+def test_a_hard_budget_may_never_warn() -> None:
+    (budget,) = read(BASE + RUN + "warn_at = []\n").policy.budgets
+
+    assert budget.warn_at == ()
+
+
+def test_a_budget_that_only_warns_is_never_short_and_has_to_warn() -> None:
+    warns = RUN + 'kind = "warn"\n'
+
+    assert complaint(BASE + warns + 'when_short = ["refuse"]\n') == snapshot("""\
+t.toml:12: budgets[0].when_short: has no meaning where kind = "warn": such a budget is never short
+    remove the line, or write kind = "hard"\
+""")
+    assert complaint(BASE + warns + "warn_at = []\n") == snapshot("""\
+t.toml:12: budgets[0].warn_at: is empty, and kind = "warn": such a budget does nothing
+    write warn_at = [50, 80, 95]\
+""")
+
+
+def test_two_budgets_of_one_name_are_an_error() -> None:
+    assert complaint(BASE + RUN + RUN.replace("25", "20")) == snapshot("""\
+t.toml:11: budgets[1].name: budgets[0] is called run-lifetime too
+    give one of the two another name, such as name = "run-lifetime-2"\
+""")
+    assert complaint(BASE + RUN + 'name = "a"\n' + RUN + 'name = "a"\n') == snapshot("""\
+t.toml:15: budgets[1].name: budgets[0] is called a too
+    give one of the two another name, such as name = "a-2"\
+""")
+    assert complaint(BASE + RUN + RUN.replace('"run"', '"all"') + 'name = "run-lifetime"\n') == snapshot("""\
+t.toml:14: budgets[1].name: budgets[0] is called run-lifetime too
+    give one of the two another name, such as name = "run-lifetime-2"\
+""")
+
+
+def test_budgets_of_one_scope_may_differ_in_name_or_window() -> None:
+    text = BASE + RUN + RUN + 'window = "day"\n' + RUN + 'name = "early"\nkind = "warn"\n'
+
+    names = [budget.name for budget in read(text).policy.budgets]
+
+    assert names == ["run-lifetime", "run-day", "early"]
+
+
+def test_hard_budgets_under_observe_are_doubtful() -> None:
+    warns = RUN + 'name = "w"\nkind = "warn"\n'
+
+    assert doubts('mode = "observe"\n' + BASE + RUN + warns) == snapshot("""\
+t.toml:1: mode: changes no call, and budgets hold all the same: run-lifetime
+    write kind = "warn" in [[budgets]] where no call is to be refused\
+""")
+    assert doubts('mode = "observe"\n' + BASE + warns) == ""
+    assert doubts(BASE + RUN) == ""
+
+
+@pytest.mark.parametrize(
+    ("zone", "told"),
+    [
+        (
+            '"Europe/Belin"',
+            snapshot("""\
+t.toml:1: time_zone: must be a time zone such as "Europe/Berlin", not "Europe/Belin"
+    write "Europe/Berlin"\
+"""),
+        ),
+        (
+            '"utc"',
+            snapshot("""\
+t.toml:1: time_zone: must be a time zone such as "Europe/Berlin", not "utc"
+    write "UTC"\
+"""),
+        ),
+        (
+            '"../zone"',
+            snapshot("""\
+t.toml:1: time_zone: must be a time zone such as "Europe/Berlin", not "../zone"
+    write a name such as "America/New_York", or "UTC"\
+"""),
+        ),
+        ("1", snapshot('t.toml:1: time_zone: must be a time zone such as "Europe/Berlin", not 1')),
+    ],
+)
+def test_a_time_zone_that_is_none_is_told_one(zone: str, told: str) -> None:
+    assert complaint(f"time_zone = {zone}\n" + BASE) == told
 
 
 # --- The provider and its prices.

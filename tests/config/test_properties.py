@@ -30,7 +30,16 @@ VALUES = st.sampled_from(
     ]
 )
 TABLE_LINES = st.sampled_from(
-    ["[tiers]", "[tiers.x]", "[[tiers]]", "[task_types.x]", "[[match]]", "[match.headers]", "[[prices]]"]
+    [
+        "[tiers]",
+        "[tiers.x]",
+        "[[tiers]]",
+        "[task_types.x]",
+        "[[match]]",
+        "[match.headers]",
+        "[[budgets]]",
+        "[[prices]]",
+    ]
 )
 NEW_LINES = st.one_of(
     st.text(max_size=20), st.builds("{} = {}".format, st.sampled_from(KEYS), VALUES), TABLE_LINES

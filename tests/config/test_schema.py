@@ -11,10 +11,11 @@ from typing import Any, cast
 import pytest
 
 from tierwise.config import parse_book
-from tierwise.config.keys import REQUIRED, TABLES, TOP, Key, Table
+from tierwise.config.keys import TABLES, TOP
 from tierwise.config.kinds import Misfit
 from tierwise.config.schema import policy_schema, policy_schema_text
 from tierwise.config.starter import PAIRS, Pair, starter_policy
+from tierwise.config.tables import REQUIRED, Key, Table
 
 ROOT = Path(__file__).parents[2]
 KEYS = [pytest.param(key, id=f"{table.name}.{key.name}") for table in TABLES for key in table.keys]
@@ -42,8 +43,16 @@ def faults(value: Any, schema: dict[str, Any], path: str = "") -> Iterator[str]:
     if isinstance(value, dict):
         yield from faults_inside(cast("dict[str, Any]", value), schema, path)
     if isinstance(value, list):
-        for index, item in enumerate(cast("list[Any]", value)):
-            yield from faults(item, schema["items"], f"{path}[{index}]")
+        yield from faults_of_list(cast("list[Any]", value), schema, path)
+
+
+def faults_of_list(value: list[Any], schema: dict[str, Any], path: str) -> Iterator[str]:
+    if len(value) < schema.get("minItems", 0):
+        yield f"{path} is too short"
+    if schema.get("uniqueItems", False) and any(item in value[:index] for index, item in enumerate(value)):
+        yield f"{path} has something twice"
+    for index, item in enumerate(value):
+        yield from faults(item, schema["items"], f"{path}[{index}]")
 
 
 def faults_inside(value: dict[str, Any], schema: dict[str, Any], path: str) -> Iterator[str]:
@@ -71,6 +80,10 @@ def faults_of(text: str) -> list[str]:
     return list(faults(tomllib.loads(text), policy_schema()))
 
 
+def budget(lines: str) -> str:
+    return f'[[budgets]]\nscope = "run"\n{lines}'
+
+
 @pytest.mark.parametrize("pair", PAIRS)
 def test_the_schema_takes_the_starter(pair: Pair) -> None:
     assert faults_of(starter_policy(pair)) == []
@@ -90,6 +103,19 @@ def test_the_schema_takes_the_example_of_each_table() -> None:
         ("[tiers.fast]", [".tiers.fast has no model"]),
         ('[task_types.x]\ntier = "a"\nmax_tokens = 0', [".task_types.x.max_tokens is out of bounds"]),
         ('[[match]]\ntask_type = "x"', [".match[0] has none of its choices"]),
+        ('[task_types.x]\ntier = "a"\nmax_cost_usd = "0.00"', [".task_types.x.max_cost_usd does not match"]),
+        ('time_zone = "../x"', [".time_zone does not match"]),
+        ("[[budgets]]", [".budgets[0] has no scope", ".budgets[0] has no limit_usd"]),
+        (budget("limit_usd = 0"), [".budgets[0].limit_usd is out of bounds"]),
+        (budget('limit_usd = 1\nname = "A b"'), [".budgets[0].name does not match"]),
+        (budget("limit_usd = 1\nwarn_at = [0]"), [".budgets[0].warn_at[0] is out of bounds"]),
+        (budget("limit_usd = 1\nwarn_at = [101]"), [".budgets[0].warn_at[0] is out of bounds"]),
+        (budget("limit_usd = 1\nwarn_at = [9, 9]"), [".budgets[0].warn_at has something twice"]),
+        (budget("limit_usd = 1\nwhen_short = []"), [".budgets[0].when_short is too short"]),
+        (
+            budget('limit_usd = 1\nwhen_short = ["queue", "refuse"]'),
+            [".budgets[0].when_short[0] is not one of ['shrink', 'refuse']"],
+        ),
         ('[upstream]\nbase_url = "https://u:p@x"', [".upstream.base_url does not match"]),
         (
             '[[prices]]\nmodel = "x"\ninput_usd_per_mtok = 0.5',
@@ -121,12 +147,22 @@ def test_a_policy_of_all_examples_is_good() -> None:
     fast = '[tiers.fast]\nmodel = "claude-haiku-5-5"\nthinking = "off"\n[task_types.default]\ntier = "fast"\n'
     text = (
         f"{keys['']}\n[tiers.frontier]\n{keys['tiers']}\n{fast}[task_types.extraction]\n{keys['task_types']}\n"
-        f"[[match]]\n{keys['match']}\n[upstream]\n{keys['upstream']}\n[[prices]]\n{keys['prices']}\n"
+        f"[[match]]\n{keys['match']}\n[[budgets]]\n{keys['budgets']}\n[upstream]\n{keys['upstream']}\n[[prices]]\n{keys['prices']}\n"
         f"[prices.long_prompt]\n{keys['prices.long_prompt']}\n[prices.fast]\n{keys['prices.fast']}\n"
     )
 
     assert faults_of(text) == []
-    assert "extraction" in parse_book(text, file="tierwise.toml").policy.contracts
+    policy = parse_book(text, file="tierwise.toml").policy
+    assert "extraction" in policy.contracts
+    assert [budget.name for budget in policy.budgets] == ["per-run"]
+
+
+@pytest.mark.parametrize("lines", ["", "warn_at = []", 'when_short = ["refuse"]', 'kind = "warn"'])
+def test_the_schema_takes_what_the_parser_takes(lines: str) -> None:
+    text = starter_policy() + budget(f"limit_usd = 1\n{lines}\n")
+
+    assert faults_of(text) == []
+    assert parse_book(text, file="tierwise.toml").policy.budgets
 
 
 def test_only_keys_that_must_be_there_are_required() -> None:
@@ -134,7 +170,14 @@ def test_only_keys_that_must_be_there_are_required() -> None:
         f"{table.name}.{key.name}" for table in TABLES for key in table.keys if key.absent == REQUIRED
     }
 
-    assert required == {"tiers.model", "task_types.tier", "match.task_type", "prices.model"}
+    assert required == {
+        "tiers.model",
+        "task_types.tier",
+        "match.task_type",
+        "budgets.scope",
+        "budgets.limit_usd",
+        "prices.model",
+    }
 
 
 def test_the_schemas_text_is_the_schema() -> None:

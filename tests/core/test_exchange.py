@@ -1,56 +1,78 @@
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.calls import EXTRACTION, FAST, FRONTIER, a_call, a_policy
+from support.calls import EXTRACTION, FAST, FRONTIER, a_call, a_policy, contents_of
 from tierwise.config.prices import shipped_prices
+from tierwise.core.budgets import Denied, Reserved, Shrunk
 from tierwise.core.exchange import (
     TRANSITIONS,
     Answer,
     BreakOff,
     CallerLeft,
+    Claimed,
     Effect,
     Event,
     Exchange,
     NoReply,
+    NotRecorded,
     Record,
     Recorded,
     Relay,
     Release,
     ReplyBegan,
     ReplyEnded,
+    Reserve,
     Send,
+    Settle,
     State,
     Step,
 )
-from tierwise.core.ledger import NO_TIMINGS, Decided, Failed, Fault, Posted, Timings
+from tierwise.core.ledger import NO_TIMINGS, Decided, Failed, Fault, Posted, SetAside, Timings
 from tierwise.core.planning import Plan, Refused, plan
+from tierwise.core.policy import Budget, Policy
+from tierwise.core.reserving import Asked, Asking, ask, explain, granted
 from tierwise.core.settlement import Ending, decided_entry, ending_entry, refused_entry
 from tierwise.core.tasks import name_task
+from tierwise.money import usd
 from tierwise.usage import Metered, Usage, UsageLine
 
 PRICES = shipped_prices()
 POLICY = a_policy(EXTRACTION, tiers=(FRONTIER, FAST))
+BUDGETED = a_policy(
+    EXTRACTION,
+    tiers=(FRONTIER, FAST),
+    budgets=(Budget(name="all", scope="all", limit_nanos=usd("5")),),
+)
 READ = int(datetime(2026, 11, 23, tzinfo=UTC).timestamp()) * 1_000_000
-LEAVES, BEGINS, ENDS = READ + 30, READ + 500, READ + 2_000
+CLAIMS, LEAVES, BEGINS, ENDS, FAILS = READ + 20, READ + 30, READ + 500, READ + 2_000, READ + 3_000
 
 
-def planned(model: str) -> Plan | Refused:
+def planned(model: str, policy: Policy = POLICY) -> Plan | Refused:
     call = a_call(model)
-    return plan(call, name_task(call, policy=POLICY), policy=POLICY, kept=None)
+    return plan(call, name_task(call, policy=policy), policy=policy, kept=None)
 
 
-def admitted(model: str) -> Plan:
-    found = planned(model)
+def admitted(model: str, policy: Policy = POLICY) -> Plan:
+    found = planned(model, policy)
     assert isinstance(found, Plan)
     return found
 
 
+def asking() -> Asking:
+    budgeted = admitted("task/extraction", BUDGETED)
+    asked = ask(budgeted, contents_of(budgeted.call), call_id="c1", key_id="k1", prices=PRICES, at_us=READ)
+    assert isinstance(asked, Asking)
+    return asked
+
+
 PLAN = admitted("task/extraction")
 REFUSED = planned("task/nope")
+ASKING = asking()
 assert isinstance(REFUSED, Refused)
 
 METERED = Metered(
@@ -61,25 +83,54 @@ WHOLE = Ending(
 )
 BROKEN = Ending(at_us=ENDS, status=200, finished=False, error="stream-broke", fault=Fault.PROVIDER)
 LEFT = Ending(at_us=ENDS, finished=False, error="caller-left", fault=Fault.CALLER)
+NOT_SENT = Ending(at_us=ENDS, finished=False, unbilled=True, error="caller-left", fault=Fault.CALLER)
 
+ACCOUNT = ASKING.claim.accounts[0]
+RESERVED = Reserved(amount_nanos=ASKING.claim.amount_nanos)
+SHRUNK = Shrunk(amount_nanos=ASKING.claim.least_nanos)
+DENIED = Denied(
+    account=ACCOUNT,
+    posted_nanos=usd("4"),
+    pending_nanos=usd("1"),
+    asked_nanos=ASKING.claim.least_nanos,
+)
+
+GRANTED = Claimed(outcome=RESERVED, at_us=CLAIMS)
+GRANTED_LESS = Claimed(outcome=SHRUNK, at_us=CLAIMS)
+SHORT = Claimed(outcome=DENIED, at_us=CLAIMS)
+BOOKED = Recorded(at_us=LEAVES)
 BEGAN = ReplyBegan(at_us=BEGINS)
 ENDED = ReplyEnded(ending=WHOLE)
 BROKE = ReplyEnded(ending=BROKEN, broke=True)
 UNREACHABLE = NoReply(at_us=ENDS, error="unreachable", sentence="No route.")
 TIMEOUT = NoReply(at_us=ENDS, error="timeout", sentence="Too late.")
 GONE = CallerLeft(ending=LEFT)
-DONE = Recorded()
-EVENTS: tuple[Event, ...] = (BEGAN, ENDED, BROKE, UNREACHABLE, TIMEOUT, GONE, DONE)
+GONE_BEFORE = CallerLeft(ending=NOT_SENT)
+DONE = Recorded(at_us=ENDS)
+LOST = NotRecorded(at_us=ENDS)
+EVENTS: tuple[Event, ...] = (
+    GRANTED,
+    GRANTED_LESS,
+    SHORT,
+    BEGAN,
+    ENDED,
+    BROKE,
+    UNREACHABLE,
+    TIMEOUT,
+    GONE,
+    DONE,
+    LOST,
+)
 
 NOT_BEGUN = Timings(until_sent_us=30, until_first_byte_us=None, until_end_us=None)
 WHOLE_TIMINGS = Timings(until_sent_us=30, until_first_byte_us=470, until_end_us=1_500)
 
 
-def an_exchange(of: Plan | Refused = PLAN) -> Exchange:
+def an_exchange(of: Asked = PLAN) -> Exchange:
     return Exchange(of, prices=PRICES, call_id="c1", read_us=READ)
 
 
-def run(*events: Event, of: Plan | Refused = PLAN) -> list[Effect]:
+def run(*events: Event, of: Asked = PLAN) -> list[Effect]:
     exchange = an_exchange(of)
     effects = [*exchange.begin(LEAVES)]
     for event in events:
@@ -91,12 +142,30 @@ def decision(of: Plan | Refused = PLAN) -> Record:
     return Record(entry=decided_entry(of, call_id="c1", at_us=READ), durable=False)
 
 
-def ending(of: Ending, timings: Timings = WHOLE_TIMINGS) -> Record:
-    entry = ending_entry(of, plan=PLAN, prices=PRICES, call_id="c1", timings=timings)
+def ending(
+    of: Ending, timings: Timings = WHOLE_TIMINGS, *, plan: Plan = PLAN, durable: bool = True
+) -> Record:
+    entry = ending_entry(of, plan=plan, prices=PRICES, call_id="c1", timings=timings)
+    return Record(entry=entry, durable=durable)
+
+
+def refusal(code: str, at_us: int) -> Record:
+    return Record(entry=refused_entry(call_id="c1", at_us=at_us, error=code, prices=PRICES), durable=True)
+
+
+def set_aside(nanos: int) -> Record:
+    entry = SetAside(call_id="c1", at_us=CLAIMS, accounts=(ACCOUNT.key,), reserved_nanos=nanos)
     return Record(entry=entry, durable=True)
 
 
+def gateway_failed(*, unbilled: bool) -> Ending:
+    return Ending(at_us=FAILS, error="gateway-failed", unbilled=unbilled, fault=Fault.GATEWAY, finished=False)
+
+
 SEND = Send(changes=PLAN.changes)
+RESERVE = Reserve(claim=ASKING.claim)
+KEPT = Settle(cost_nanos=None)
+VOIDED = Settle(cost_nanos=0)
 
 
 def test_a_whole_call_is_decided_sent_relayed_recorded_and_only_then_released() -> None:
@@ -117,6 +186,11 @@ def test_a_caller_that_leaves_during_the_reply_is_owed_nothing_after_the_record(
 
 def test_a_caller_that_leaves_before_the_reply_leaves_an_entry() -> None:
     assert run(GONE, DONE) == [decision(), SEND, ending(LEFT, NOT_BEGUN)]
+
+
+@pytest.mark.parametrize(("event", "last"), [(ENDED, Release()), (BROKE, BreakOff())])
+def test_a_reply_whose_ending_is_not_recorded_in_time_is_not_withheld(event: Event, last: Effect) -> None:
+    assert run(BEGAN, event, LOST) == [*run(BEGAN, event), last]
 
 
 @pytest.mark.parametrize(
@@ -152,18 +226,140 @@ def test_a_provider_that_cannot_be_reached_bills_nothing_and_one_that_is_late_ma
     assert last == answer
 
 
-def test_a_refused_call_is_never_sent_and_is_answered_once_its_entries_are_durable() -> None:
-    refused = Record(
-        entry=refused_entry(call_id="c1", at_us=LEAVES, error="unknown-task-type", prices=PRICES),
-        durable=True,
-    )
+@pytest.mark.parametrize("told", [DONE, LOST])
+def test_a_refused_call_is_never_sent_and_is_answered_once_the_ledger_was_waited_for(told: Event) -> None:
+    refused = refusal("unknown-task-type", LEAVES)
     sentence = "The policy has no task type 'nope'. It knows: extraction."
 
-    effects = run(DONE, of=REFUSED)
+    effects = run(told, of=REFUSED)
 
-    assert effects == [decision(REFUSED), refused, Answer(code="unknown-task-type", sentence=sentence)]
+    answer = Answer(code="unknown-task-type", sentence=sentence, at_us=LEAVES)
+    assert effects == [decision(REFUSED), refused, answer]
     assert isinstance(refused.entry, Failed)
     assert refused.entry.timings == NO_TIMINGS
+
+
+def test_a_call_under_a_budget_asks_before_anything_is_decided() -> None:
+    assert run(of=ASKING) == [RESERVE]
+
+
+def test_a_granted_call_leaves_once_its_reservation_is_durable() -> None:
+    until_granted = [RESERVE, decision(ASKING.plan), set_aside(ASKING.claim.amount_nanos)]
+
+    assert run(GRANTED, of=ASKING) == until_granted
+    assert run(GRANTED, BOOKED, of=ASKING) == [*until_granted, Send(changes=ASKING.plan.changes)]
+
+
+def test_a_shrunk_call_is_decided_and_sent_with_what_was_granted() -> None:
+    smaller = granted(ASKING, SHRUNK)
+    assert isinstance(smaller, Plan)
+
+    effects = run(GRANTED_LESS, BOOKED, of=ASKING)
+
+    assert smaller.max_tokens_sent < ASKING.plan.max_tokens_sent
+    assert effects == [
+        RESERVE,
+        decision(smaller),
+        set_aside(ASKING.claim.least_nanos),
+        Send(changes=smaller.changes),
+    ]
+
+
+def test_a_call_under_a_budget_is_settled_at_its_cost_as_it_ends() -> None:
+    settle, record, release = run(GRANTED, BOOKED, BEGAN, ENDED, DONE, of=ASKING)[-3:]
+
+    assert settle == Settle(cost_nanos=PRICES.cost(METERED, ENDS))
+    assert (record, release) == (ending(WHOLE, plan=ASKING.plan), Release())
+
+
+def test_a_call_that_asked_is_timed_from_its_reservation_being_durable() -> None:
+    exchange = an_exchange(ASKING)
+    exchange.begin(READ + 1)
+    for event in (GRANTED, BOOKED, BEGAN, ENDED):
+        exchange.receive(event)
+
+    assert exchange.upstream_us == ENDS - LEAVES
+
+
+def test_a_reservation_is_kept_where_the_cost_is_unknown_and_voided_where_nothing_is_billed() -> None:
+    assert KEPT in run(GRANTED, BOOKED, TIMEOUT, of=ASKING)
+    assert KEPT in run(GRANTED, BOOKED, BEGAN, BROKE, of=ASKING)
+    assert KEPT in run(GRANTED, BOOKED, GONE, of=ASKING)
+    assert VOIDED in run(GRANTED, BOOKED, UNREACHABLE, of=ASKING)
+
+
+def test_a_denied_call_is_never_sent_and_is_answered_once_its_entries_are_durable() -> None:
+    denied = granted(ASKING, DENIED)
+    assert isinstance(denied, Refused)
+
+    effects = run(SHORT, DONE, of=ASKING)
+
+    answer = Answer(code="budget", sentence=explain(DENIED), denied=DENIED, at_us=CLAIMS)
+    assert effects == [RESERVE, decision(denied), refusal("budget", CLAIMS), answer]
+
+
+@pytest.mark.parametrize("event", [GRANTED, GRANTED_LESS])
+def test_a_call_whose_reservation_is_not_recorded_is_voided_answered_and_never_sent(event: Claimed) -> None:
+    before = run(event, of=ASKING)
+
+    settle, record, answer = run(event, LOST, of=ASKING)[len(before) :]
+
+    failed = Ending(at_us=ENDS, error="ledger", unbilled=True, fault=Fault.GATEWAY, finished=False)
+    assert settle == VOIDED
+    assert record == ending(failed, NO_TIMINGS, durable=False)
+    assert isinstance(answer, Answer)
+    assert answer.code == "ledger"
+
+
+def test_a_caller_that_leaves_while_its_reservation_is_written_has_spent_nothing() -> None:
+    before = run(GRANTED, of=ASKING)
+
+    after = run(GRANTED, GONE_BEFORE, DONE, of=ASKING)[len(before) :]
+
+    assert after == [VOIDED, ending(NOT_SENT, NO_TIMINGS, plan=ASKING.plan)]
+
+
+def given_up(*events: Event, of: Asked) -> list[Effect]:
+    exchange = an_exchange(of)
+    exchange.begin(LEAVES)
+    for event in events:
+        exchange.receive(event)
+    effects = [*exchange.give_up(FAILS)]
+
+    assert exchange.state in {State.SETTLING, State.DONE}
+    assert exchange.give_up(FAILS) == ()
+    return effects
+
+
+def test_a_call_that_is_given_up_before_it_was_sent_costs_nothing() -> None:
+    unsent = ending(gateway_failed(unbilled=True), NO_TIMINGS, plan=ASKING.plan, durable=False)
+
+    assert given_up(of=ASKING) == [decision(ASKING.plan), VOIDED, unsent]
+    assert given_up(GRANTED, of=ASKING) == [VOIDED, unsent]
+
+
+def test_the_cost_of_a_call_that_is_given_up_after_it_was_sent_is_unknown() -> None:
+    failed = gateway_failed(unbilled=False)
+    sent = ending(failed, NOT_BEGUN, durable=False)
+    begun = Timings(until_sent_us=30, until_first_byte_us=470, until_end_us=FAILS - BEGINS)
+
+    assert given_up(of=PLAN) == [sent]
+    assert given_up(BEGAN, of=PLAN) == [ending(failed, begun, durable=False)]
+    assert given_up(GRANTED, BOOKED, of=ASKING) == [KEPT, sent]
+
+
+@pytest.mark.parametrize(
+    ("of", "events"),
+    [(REFUSED, ()), (ASKING, (SHORT,)), (ASKING, (GRANTED, BOOKED, BEGAN, ENDED)), (PLAN, (GONE,))],
+)
+def test_nothing_is_left_to_do_for_a_call_that_is_given_up_after_its_ending(
+    of: Asked, events: tuple[Event, ...]
+) -> None:
+    assert given_up(*events, of=of) == []
+
+
+def test_nothing_is_left_to_do_for_a_call_that_is_given_up_before_it_began() -> None:
+    assert an_exchange(ASKING).give_up(FAILS) == ()
 
 
 def test_the_time_that_was_the_providers_is_from_sending_to_the_end() -> None:
@@ -177,9 +373,14 @@ def test_the_time_that_was_the_providers_is_from_sending_to_the_end() -> None:
     assert exchange.upstream_us == ENDS - LEAVES
 
 
-def test_a_refused_call_was_never_the_providers() -> None:
-    exchange = an_exchange(REFUSED)
+@pytest.mark.parametrize(
+    ("of", "events"), [(REFUSED, ()), (ASKING, (SHORT, DONE)), (ASKING, (GRANTED, LOST))]
+)
+def test_a_call_that_was_not_sent_was_never_the_providers(of: Asked, events: tuple[Event, ...]) -> None:
+    exchange = an_exchange(of)
     exchange.begin(LEAVES)
+    for event in events:
+        exchange.receive(event)
 
     assert exchange.upstream_us is None
 
@@ -187,13 +388,17 @@ def test_a_refused_call_was_never_the_providers() -> None:
 # The states and what may happen in them, written again: from each, the events that are listed and no others.
 PATHS: Mapping[State, tuple[Event, ...] | None] = {
     State.READ: None,
-    State.SENT: (),
-    State.STREAMING: (BEGAN,),
-    State.SETTLING: (BEGAN, ENDED),
-    State.DONE: (BEGAN, ENDED, DONE),
+    State.RESERVING: (),
+    State.BOOKING: (GRANTED,),
+    State.SENT: (GRANTED, BOOKED),
+    State.STREAMING: (GRANTED, BOOKED, BEGAN),
+    State.SETTLING: (GRANTED, BOOKED, BEGAN, ENDED),
+    State.DONE: (GRANTED, BOOKED, BEGAN, ENDED, DONE),
 }
 LEADS_TO: Mapping[State, Mapping[Event, State]] = {
     State.READ: {},
+    State.RESERVING: {GRANTED: State.BOOKING, GRANTED_LESS: State.BOOKING, SHORT: State.SETTLING},
+    State.BOOKING: {DONE: State.SENT, LOST: State.DONE, GONE: State.SETTLING},
     State.SENT: {
         BEGAN: State.STREAMING,
         UNREACHABLE: State.SETTLING,
@@ -201,26 +406,33 @@ LEADS_TO: Mapping[State, Mapping[Event, State]] = {
         GONE: State.SETTLING,
     },
     State.STREAMING: {ENDED: State.SETTLING, BROKE: State.SETTLING, GONE: State.SETTLING},
-    State.SETTLING: {DONE: State.DONE},
+    State.SETTLING: {DONE: State.DONE, LOST: State.DONE},
     State.DONE: {},
 }
+UNASKED = [state for state in State if state not in {State.RESERVING, State.BOOKING}]
 
 
-def an_exchange_in(state: State) -> Exchange:
-    exchange = an_exchange()
+def an_exchange_in(state: State, of: Asked = ASKING) -> Exchange:
+    exchange = an_exchange(of)
     path = PATHS[state]
     if path is not None:
         exchange.begin(LEAVES)
-        for event in path:
+        for event in path if of is ASKING else path[2:]:
             exchange.receive(event)
     assert exchange.state is state
     return exchange
 
 
-@pytest.mark.parametrize("state", State)
-@pytest.mark.parametrize("event", EVENTS, ids=repr)
-def test_an_event_has_one_outcome_in_a_state_or_is_the_drivers_mistake(state: State, event: Event) -> None:
-    exchange = an_exchange_in(state)
+@pytest.mark.parametrize(
+    ("of", "state"),
+    [*((ASKING, state) for state in State), *((PLAN, state) for state in UNASKED)],
+    ids=lambda it: it.value if isinstance(it, State) else type(it).__name__,
+)
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: f"{type(event).__name__}{EVENTS.index(event)}")
+def test_an_event_has_one_outcome_in_a_state_or_is_the_drivers_mistake(
+    of: Asked, state: State, event: Event
+) -> None:
+    exchange = an_exchange_in(state, of)
 
     after = LEADS_TO[state].get(event)
     if after is None:
@@ -240,8 +452,10 @@ def test_a_call_begins_once(state: State) -> None:
         exchange.begin(LEAVES)
 
 
-@pytest.mark.parametrize(("of", "state"), [(PLAN, State.SENT), (REFUSED, State.SETTLING)])
-def test_a_call_begins_by_being_sent_or_refused(of: Plan | Refused, state: State) -> None:
+@pytest.mark.parametrize(
+    ("of", "state"), [(PLAN, State.SENT), (ASKING, State.RESERVING), (REFUSED, State.SETTLING)]
+)
+def test_a_call_begins_by_being_sent_by_asking_or_by_being_refused(of: Asked, state: State) -> None:
     exchange = an_exchange(of)
     exchange.begin(LEAVES)
 
@@ -251,13 +465,24 @@ def test_a_call_begins_by_being_sent_or_refused(of: Plan | Refused, state: State
 def test_the_table_has_every_transition_and_no_other() -> None:
     assert {
         (State.READ, Step.SENT): State.SENT,
+        (State.READ, Step.ASKED): State.RESERVING,
         (State.READ, Step.REFUSED): State.SETTLING,
+        (State.RESERVING, Step.GRANTED): State.BOOKING,
+        (State.RESERVING, Step.DENIED): State.SETTLING,
+        (State.RESERVING, Step.FAILED): State.DONE,
+        (State.BOOKING, Step.RECORDED): State.SENT,
+        (State.BOOKING, Step.NOT_RECORDED): State.DONE,
+        (State.BOOKING, Step.CALLER_LEFT): State.SETTLING,
+        (State.BOOKING, Step.FAILED): State.DONE,
         (State.SENT, Step.BEGAN): State.STREAMING,
         (State.SENT, Step.NO_REPLY): State.SETTLING,
         (State.SENT, Step.CALLER_LEFT): State.SETTLING,
+        (State.SENT, Step.FAILED): State.DONE,
         (State.STREAMING, Step.ENDED): State.SETTLING,
         (State.STREAMING, Step.CALLER_LEFT): State.SETTLING,
+        (State.STREAMING, Step.FAILED): State.DONE,
         (State.SETTLING, Step.RECORDED): State.DONE,
+        (State.SETTLING, Step.NOT_RECORDED): State.DONE,
     } == TRANSITIONS
 
 
@@ -265,51 +490,101 @@ def test_every_state_but_the_last_leads_on_and_the_last_leads_nowhere() -> None:
     assert {state for state, _ in TRANSITIONS} == set(State) - {State.DONE}
 
 
-@given(of=st.sampled_from((PLAN, REFUSED)), events=st.lists(st.sampled_from(EVENTS), max_size=12))
+@dataclass(frozen=True)
+class GaveUp:
+    """The driver failed."""
+
+
+class Walk:
+    """One way through the machine, and the log of what happened and what was done about it, in order."""
+
+    def __init__(self, of: Asked, choices: list[int]) -> None:
+        self.exchange = an_exchange(of)
+        self.log: list[Effect | Event | GaveUp] = [*self.exchange.begin(LEAVES)]
+        for choice in choices:
+            events = [*LEADS_TO[self.exchange.state]]
+            if not events:
+                break
+            if choice == 0:
+                self.give_up()
+            else:
+                self.receive(events[choice % len(events)])
+
+    def receive(self, event: Event) -> None:
+        if event is GONE and self.exchange.state is State.BOOKING:
+            event = GONE_BEFORE
+        self.log += [event, *self.exchange.receive(event)]
+
+    def give_up(self) -> None:
+        self.log += [GaveUp(), *self.exchange.give_up(FAILS)]
+
+    def places(self, *kinds: type) -> list[int]:
+        return [at for at, done in enumerate(self.log) if isinstance(done, kinds)]
+
+    def entries(self, *kinds: type) -> list[int]:
+        return [at for at, record in self.records() if isinstance(record.entry, kinds)]
+
+    def records(self) -> Iterator[tuple[int, Record]]:
+        return ((at, done) for at, done in enumerate(self.log) if isinstance(done, Record))
+
+    @property
+    def is_granted(self) -> bool:
+        return any(event in self.log for event in (GRANTED, GRANTED_LESS))
+
+
+WALKS = st.builds(Walk, st.sampled_from((PLAN, REFUSED, ASKING)), st.lists(st.integers(0, 12), max_size=8))
+
+
+@given(walk=WALKS)
 def test_on_every_path_the_decision_is_recorded_before_the_call_and_the_ending_before_the_last_bytes(
-    of: Plan | Refused, events: list[Event]
+    walk: Walk,
 ) -> None:
-    exchange = an_exchange(of)
-    log: list[Effect | Recorded] = [*exchange.begin(LEAVES)]
-    for event in events:
-        try:
-            effects = exchange.receive(event)
-        except KeyError:
-            continue
-        log += [event, *effects] if isinstance(event, Recorded) else effects
+    decisions, endings = walk.entries(Decided), walk.entries(Posted, Failed)
+    last_words = walk.places(Release, BreakOff, Answer)
+    sends = walk.places(Send)
+    told = walk.places(Recorded, NotRecorded)
 
-    endings = [at for at, entry in recorded(log) if not isinstance(entry, Decided)]
-    decisions = [at for at, entry in recorded(log) if isinstance(entry, Decided)]
-    last_words = [at for at, done in enumerate(log) if isinstance(done, Release | BreakOff | Answer)]
-    sends = [at for at, done in enumerate(log) if isinstance(done, Send)]
-    acknowledgements = [at for at, done in enumerate(log) if isinstance(done, Recorded)]
-
-    assert decisions == [0]
-    assert len(sends) <= 1
-    assert len(endings) <= 1
-    assert len(last_words) <= 1
-    assert exchange.state is not State.DONE or (endings and acknowledgements)
+    assert len(decisions) == (walk.exchange.state is not State.RESERVING)
+    assert max(len(sends), len(endings), len(last_words)) <= 1
+    assert walk.exchange.state is not State.DONE or endings
+    assert all(decisions[0] < at for at in (*sends, *endings))
     for at in last_words:
-        assert endings[0] < acknowledgements[0] < at
-        assert isinstance(log[endings[0]], Record)
+        assert endings[0] < at
+        assert told[-1] < at
 
 
-@given(of=st.sampled_from((PLAN, REFUSED)), events=st.lists(st.sampled_from(EVENTS), max_size=12))
-def test_the_ending_is_the_only_entry_that_must_be_waited_for(
-    of: Plan | Refused, events: list[Event]
-) -> None:
-    exchange = an_exchange(of)
-    log: list[Effect] = [*exchange.begin(LEAVES)]
-    for event in events:
-        try:
-            log += exchange.receive(event)
-        except KeyError:
-            continue
+@given(walk=WALKS)
+def test_on_every_path_a_call_under_a_budget_leaves_only_after_its_reservation_is_durable(walk: Walk) -> None:
+    reservations = walk.entries(SetAside)
 
-    for effect in log:
-        if isinstance(effect, Record):
-            assert effect.durable is not isinstance(effect.entry, Decided)
+    assert len(reservations) == walk.is_granted
+    if walk.places(Reserve):
+        for sent in walk.places(Send):
+            assert isinstance(walk.log[sent - 1], Recorded)
+            assert sent - 2 == reservations[0]
 
 
-def recorded(log: list[Effect | Recorded]) -> list[tuple[int, Decided | Posted | Failed]]:
-    return [(at, effect.entry) for at, effect in enumerate(log) if isinstance(effect, Record)]
+@given(walk=WALKS)
+def test_on_every_path_what_was_set_aside_is_settled_once_at_what_the_ending_says(walk: Walk) -> None:
+    walk.give_up()
+
+    settled = walk.places(Settle)
+    left_unanswered = bool(walk.places(Reserve)) and not walk.places(Claimed)
+
+    assert len(settled) == (walk.is_granted or left_unanswered)
+    for at in settled:
+        settle, record = walk.log[at], walk.log[at + 1]
+        assert isinstance(settle, Settle)
+        assert isinstance(record, Record)
+        assert isinstance(record.entry, Posted | Failed)
+        assert settle.cost_nanos == record.entry.cost_nanos
+        assert walk.places(Send) or settle == VOIDED
+
+
+@given(walk=WALKS)
+def test_a_reservation_and_an_ending_are_waited_for_and_nothing_else_is(walk: Walk) -> None:
+    given_up = walk.places(GaveUp)
+    for at, record in walk.records():
+        unsent = isinstance(record.entry, Failed) and record.entry.error == "ledger"
+        last_resort = unsent or bool(given_up and given_up[0] < at)
+        assert record.durable == (not isinstance(record.entry, Decided) and not last_resort)

@@ -14,6 +14,7 @@ from support.ledgers import Lock
 from support.plays import calls
 from support.policies import TWO_TIERS, book
 from support.transcripts import EVENTS, STREAM, MemoryUpstream, Transcript, message
+from tierwise.config import Book
 from tierwise.errors import UpstreamDropped, UpstreamTimeout, UpstreamUnreachable
 from tierwise.gateway import asgi
 from tierwise.gateway.app import Gateway
@@ -115,6 +116,27 @@ def thread(path: Path) -> Got:
     return ask(gateway_in_memory(path, Transcript()), lambda app: post(app, body))
 
 
+def limited(text: str) -> Book:
+    return book(f"{TWO_TIERS}\n{text}\n")
+
+
+def short_budget(path: Path) -> Got:
+    policy = limited('[[budgets]]\nscope = "all"\nlimit_usd = "0.000001"')
+    return ask(gateway_in_memory(path, Transcript(), policy=policy), lambda app: post(app, MESSAGE))
+
+
+def unpriced(path: Path) -> Got:
+    policy = limited('[[budgets]]\nscope = "all"\nlimit_usd = "1"')
+    body = {**MESSAGE, "model": "claude-nobody-9"}
+    return ask(gateway_in_memory(path, Transcript(), policy=policy), lambda app: post(app, body))
+
+
+def too_dear(path: Path) -> Got:
+    policy = limited('[task_types.tiny]\ntier = "fast"\nmax_tokens = 512\nmax_cost_usd = "0.000001"')
+    body = {**MESSAGE, "model": "task/tiny"}
+    return ask(gateway_in_memory(path, Transcript(), policy=policy), lambda app: post(app, body))
+
+
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "PATIENCE_S", 0.01)
@@ -126,6 +148,9 @@ WAYS: dict[str, Callable[[Path], Got]] = {
     "unknown-task-type": unknown_task_type,
     "ineligible": ineligible,
     "not-supported": not_supported,
+    "budget": short_budget,
+    "unpriced": unpriced,
+    "too-dear": too_dear,
     "no-credential": no_credential,
     "not-found": not_found,
     "too-large": too_large,
@@ -143,6 +168,9 @@ ON_THE_WIRE = {
     "ineligible": (400, "invalid_request_error", b"false"),
     "not-supported": (400, "invalid_request_error", b"false"),
     "thread": (400, "invalid_request_error", b"false"),
+    "budget": (429, "billing_error", b"false"),
+    "unpriced": (400, "invalid_request_error", b"false"),
+    "too-dear": (400, "invalid_request_error", b"false"),
     "no-credential": (401, "authentication_error", b"false"),
     "not-found": (404, "not_found_error", b"false"),
     "too-large": (413, "request_too_large", b"false"),

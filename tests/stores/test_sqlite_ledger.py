@@ -3,18 +3,35 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from support.entries import decided, failed, posted
+from support.entries import decided, failed, posted, set_aside
 from tierwise.errors import LedgerTooNew, LedgerUnavailable
+from tierwise.stores.ledger.schema import MIGRATIONS
 from tierwise.stores.ledger.sqlite import ROWS_A_STATEMENT, open_ledger, read_ledger
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "ledger.sqlite3"
+
+
+@pytest.fixture
+def old(path: Path) -> Path:
+    """A ledger of version 1 with one whole call."""
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.executescript(f"{MIGRATIONS[0]} PRAGMA user_version = 1;")
+    connection.execute("INSERT INTO entries (call_id, kind, at_us) VALUES ('c1', 'decided', 1)")
+    connection.execute(
+        "INSERT INTO entries (call_id, kind, at_us, cost_nanos) VALUES ('c1', 'posted', 2, 1000)"
+    )
+    connection.commit()
+    connection.close()
+    return path
 
 
 def rows(path: Path, sql: str) -> list[dict[str, object]]:
@@ -61,6 +78,36 @@ def test_a_failed_call_says_whose_fault_it_was_and_leaves_unknown_counts_null(pa
     assert (call["cost_nanos"], call["at_least_nanos"], call["input_tokens"]) == (None, 12, None)
 
 
+def test_a_reservation_is_an_entry_of_its_own_between_the_two(path: Path) -> None:
+    ledger = open_ledger(path)
+    ledger.write([posted(), set_aside(accounts=("a|k|day", 'b|"ü"|day'), reserved_nanos=7), decided()])
+    ledger.close()
+
+    entries = rows(path, "SELECT kind, call_id, at_us, reserved_nanos, accounts FROM entries ORDER BY seq")
+
+    assert [entry["kind"] for entry in entries] == ["decided", "set-aside", "posted"]
+    assert entries[1] == {
+        "kind": "set-aside",
+        "call_id": "c1",
+        "at_us": 1_000_100,
+        "reserved_nanos": 7,
+        "accounts": '["a|k|day","b|\\"ü\\"|day"]',
+    }
+    assert (entries[0]["reserved_nanos"], entries[2]["accounts"]) == (None, None)
+    assert rows(path, "SELECT ending, cost_nanos FROM calls") == [{"ending": "posted", "cost_nanos": 1_000}]
+
+
+def test_a_call_has_one_reservation(path: Path) -> None:
+    ledger = open_ledger(path)
+    ledger.write([set_aside()])
+
+    with pytest.raises(LedgerUnavailable):
+        ledger.write([set_aside("c2"), set_aside()])
+
+    ledger.close()
+    assert rows(path, "SELECT call_id FROM entries") == [{"call_id": "c1"}]
+
+
 def test_a_call_without_an_ending_is_there_with_none(path: Path) -> None:
     ledger = open_ledger(path)
     ledger.write([decided()])
@@ -72,10 +119,11 @@ def test_a_call_without_an_ending_is_there_with_none(path: Path) -> None:
 @pytest.mark.parametrize("count", [1, 2, 3, ROWS_A_STATEMENT - 1, ROWS_A_STATEMENT, 3 * ROWS_A_STATEMENT + 5])
 def test_a_batch_of_any_size_is_written_whole(path: Path, count: int) -> None:
     ledger = open_ledger(path)
-    ledger.write([decided(f"c{n}") for n in range(count)] + [posted(f"c{n}") for n in range(count)])
+    ledger.write([make(f"c{n}") for make in (decided, set_aside, posted) for n in range(count)])
     ledger.close()
 
     assert rows(path, "SELECT count(*) AS n FROM calls WHERE ending = 'posted'") == [{"n": count}]
+    assert rows(path, "SELECT count(*) AS n FROM entries WHERE kind = 'set-aside'") == [{"n": count}]
 
 
 def test_a_batch_that_fails_leaves_nothing_behind(path: Path) -> None:
@@ -181,15 +229,72 @@ def test_an_empty_database_is_no_ledger_to_read_but_becomes_one_to_write(path: P
     read_ledger(path).close()
 
 
+def test_an_older_ledger_keeps_its_entries_and_takes_reservations(old: Path) -> None:
+    ledger = open_ledger(old)
+    ledger.write([decided("c2"), set_aside("c2")])
+    ledger.close()
+
+    assert rows(old, "SELECT call_id, ending, cost_nanos FROM calls ORDER BY call_id") == [
+        {"call_id": "c1", "ending": "posted", "cost_nanos": 1_000},
+        {"call_id": "c2", "ending": None, "cost_nanos": None},
+    ]
+    assert rows(old, "SELECT call_id FROM entries WHERE reserved_nanos = 5000") == [{"call_id": "c2"}]
+
+
+def test_an_older_ledger_is_not_read_before_it_is_brought_up_to_date(old: Path) -> None:
+    with pytest.raises(LedgerUnavailable, match="older one"):
+        read_ledger(old)
+
+
+def test_an_older_ledger_is_copied_as_it_was_before_it_is_changed(old: Path) -> None:
+    old.chmod(0o600)
+    open_ledger(old).close()
+    backup = old.with_name("ledger.sqlite3.v1.backup")
+
+    with closing(sqlite3.connect(backup)) as copy:
+        assert copy.execute("PRAGMA user_version").fetchone() == (1,)
+        assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert copy.execute("SELECT kind FROM entries ORDER BY seq").fetchall() == [("decided",), ("posted",)]
+    assert backup.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_backup_never_replaces_another(old: Path) -> None:
+    first = old.with_name("ledger.sqlite3.v1.backup")
+    first.write_text("someone's")
+
+    open_ledger(old).close()
+
+    assert first.read_text() == "someone's"
+    with closing(sqlite3.connect(old.with_name("ledger.sqlite3.v1.backup2"))) as copy:
+        assert copy.execute("SELECT count(*) FROM entries").fetchone() == (2,)
+
+
+def test_an_older_ledger_that_cannot_be_copied_is_left_as_it_is(old: Path) -> None:
+    long = old.rename(old.with_name("x" * 246))  # the longest name to which SQLite's own endings still fit
+
+    with pytest.raises(LedgerUnavailable, match="too long"):
+        open_ledger(long)
+
+    with closing(sqlite3.connect(long)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+
+
+def test_a_ledger_that_is_new_or_up_to_date_is_not_copied(path: Path) -> None:
+    open_ledger(path).close()
+    open_ledger(path).close()
+
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
 def test_what_was_written_survives_the_death_of_the_process(path: Path) -> None:
     script = textwrap.dedent(f"""
         import os, sys
         sys.path[:0] = {sys.path!r}
-        from support.entries import decided
+        from support.entries import decided, set_aside
         from tierwise.stores.ledger.sqlite import open_ledger
         ledger = open_ledger({str(path)!r})
         for n in range(100):
-            ledger.write([decided(f"c{{n}}")])
+            ledger.write([decided(f"c{{n}}"), set_aside(f"c{{n}}")])
         print("written", flush=True)
         os.kill(os.getpid(), {int(signal.SIGKILL)})
     """)
@@ -198,3 +303,4 @@ def test_what_was_written_survives_the_death_of_the_process(path: Path) -> None:
 
     assert (ended.stdout.strip(), ended.returncode) == ("written", -signal.SIGKILL)
     assert rows(path, "SELECT count(*) AS n FROM calls") == [{"n": 100}]
+    assert rows(path, "SELECT count(*) AS n FROM entries WHERE kind = 'set-aside'") == [{"n": 100}]

@@ -13,12 +13,14 @@ from typing import Any
 from support.policies import book
 from support.transcripts import MemoryUpstream, Script, Transcript
 from tierwise.config import Book
+from tierwise.engine.budgets import BudgetStore
 from tierwise.engine.clock import call_ids, now_us
 from tierwise.engine.desk import Desk
 from tierwise.engine.ledger import LoopLedger
 from tierwise.gateway.app import Gateway
 from tierwise.gateway.messages import Parts
 from tierwise.gateway.meters import Meters
+from tierwise.stores.budgets.memory import MemoryBudgets
 from tierwise.stores.conversations import Conversations
 from tierwise.stores.ledger.sqlite import open_ledger
 from tierwise.stores.ledger.writer import EntryStore
@@ -226,6 +228,7 @@ async def gateway_in_memory(
     policy: Book | None = None,
     key: str | None = None,
     store: Callable[[Path], EntryStore] = open_ledger,
+    budgets: BudgetStore | None = None,
 ) -> AsyncGenerator[Gateway]:
     """The real app, over a provider in memory and a real ledger in a file."""
     upstream = (
@@ -237,7 +240,15 @@ async def gateway_in_memory(
         ledger = LoopLedger(store(ledger_path), asyncio.get_running_loop())
         desk = Desk(policy or book(), conversations=Conversations(), clock=now_us, new_id=call_ids())
         try:
-            yield Parts(desk=desk, ledger=ledger, upstream=upstream, meters=Meters(), clock=now_us, key=key)
+            yield Parts(
+                desk=desk,
+                ledger=ledger,
+                budgets=budgets or MemoryBudgets(),
+                upstream=upstream,
+                meters=Meters(),
+                clock=now_us,
+                key=key,
+            )
         finally:
             await asyncio.to_thread(ledger.close)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tierwise.core.call import Call
+from tierwise.core.estimate import Contents
 from tierwise.core.policy import Contract, MatchRule, Policy, Tier
 
 FRONTIER = Tier(name="frontier", model="claude-opus-5-5", effort="medium")
@@ -17,6 +18,11 @@ DEFAULT = Contract(name="default", tier="middle")
 
 def a_call(model: str = "claude-opus-5-5", **fields: Any) -> Call:
     return Call(requested_model=model, max_tokens=fields.pop("max_tokens", 32_000), **fields)
+
+
+def contents_of(call: Call) -> Contents:
+    """The contents of a call that is all text."""
+    return Contents(body_bytes=call.body_bytes, attachments=0, open_ended=False, cache_writes="none")
 
 
 def a_policy(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tierwise.core.ledger import NO_TIMINGS, Decided, Failed, Fault, Posted, Timings
+from tierwise.core.ledger import NO_TIMINGS, Decided, Failed, Fault, Posted, SetAside, Timings
 from tierwise.usage import Usage
 
 
@@ -30,6 +30,16 @@ def decided(call_id: str = "c1", **changes: Any) -> Decided:
         "changes": ("max_tokens: 32000 -> 512 (decision.max_tokens)",),
     }
     return Decided(**(values | changes))
+
+
+def set_aside(call_id: str = "c1", **changes: Any) -> SetAside:
+    values: dict[str, Any] = {
+        "call_id": call_id,
+        "at_us": 1_000_100,
+        "accounts": ("run-lifetime|k1|r1|lifetime",),
+        "reserved_nanos": 5_000,
+    }
+    return SetAside(**(values | changes))
 
 
 def posted(call_id: str = "c1", **changes: Any) -> Posted:

@@ -14,12 +14,14 @@ from support.transcripts import MemorySyncUpstream, MemoryUpstream, Script, Tran
 from tierwise.config import Book
 from tierwise.core.changes import Change
 from tierwise.core.exchange import Answer
-from tierwise.core.ledger import Decided, Entry
+from tierwise.core.ledger import Decided, Entry, SetAside
+from tierwise.engine.budgets import BudgetStore
 from tierwise.engine.desk import Desk, Opened
 from tierwise.engine.ledger import LoopLedger, ThreadLedger
 from tierwise.engine.relay import RelayDriver
 from tierwise.engine.relay_sync import SyncRelayDriver
 from tierwise.errors import CallerGone
+from tierwise.stores.budgets.memory import MemoryBudgets
 from tierwise.stores.conversations import Conversations
 from tierwise.stores.ledger.sqlite import open_ledger, read_ledger
 from tierwise.stores.ledger.writer import EntryStore
@@ -77,6 +79,7 @@ def play(
     stops: bool = False,
     store: Callable[[Path], EntryStore] = open_ledger,
     then: Callable[[], None] = lambda: None,
+    budgets: BudgetStore | None = None,
 ) -> Played:
     """Play one call.
 
@@ -90,15 +93,17 @@ def play(
         stops: whether the gateway's end cancels the call where the provider hangs; else the caller leaves there.
         store: opens the ledger.
         then: called once the call is done, before the ledger is closed.
+        budgets: the accounts; None takes empty ones.
     """
     tick = count(READ_US, 1000).__next__
     desk = Desk(policy or book(), conversations=Conversations(), clock=tick, new_id=lambda: "c1")
     opened = desk.open(json.dumps(body).encode(), {})
+    accounts = budgets or MemoryBudgets()
     if driver == "coroutine":
         return asyncio.run(
-            _in_coroutine(opened, provider, ledger_path, tick, leaves_after, stops, store, then)
+            _in_coroutine(opened, provider, ledger_path, tick, leaves_after, stops, store, then, accounts)
         )
-    return _in_thread(opened, provider, ledger_path, tick, leaves_after, store, then)
+    return _in_thread(opened, provider, ledger_path, tick, leaves_after, store, then, accounts)
 
 
 async def _in_coroutine(
@@ -110,6 +115,7 @@ async def _in_coroutine(
     stops: bool,
     store: Callable[[Path], EntryStore],
     then: Callable[[], None],
+    budgets: BudgetStore,
 ) -> Played:
     notes: list[str] = []
     upstream = MemoryUpstream(provider, notes)
@@ -120,6 +126,7 @@ async def _in_coroutine(
         outgoing=_outgoing(opened),
         upstream=upstream,
         ledger=_NotedLedger(ledger, notes),
+        budgets=budgets,
         caller=caller,
         clock=tick,
     )
@@ -154,6 +161,7 @@ def _in_thread(
     leaves_after: int | None,
     store: Callable[[Path], EntryStore],
     then: Callable[[], None],
+    budgets: BudgetStore,
 ) -> Played:
     notes: list[str] = []
     upstream = MemorySyncUpstream(provider, notes)
@@ -164,6 +172,7 @@ def _in_thread(
         outgoing=_outgoing(opened),
         upstream=upstream,
         ledger=_NotedSyncLedger(ledger, notes),
+        budgets=budgets,
         caller=caller,
         clock=tick,
     )
@@ -201,7 +210,13 @@ def _outgoing(opened: Opened) -> Callable[[tuple[Change, ...]], Outgoing]:
 
 
 def _kind(entry: Entry) -> str:
-    return "decision" if isinstance(entry, Decided) else "ending"
+    match entry:
+        case Decided():
+            return "decision"
+        case SetAside():
+            return "reservation"
+        case _:
+            return "ending"
 
 
 class _NotedLedger:

@@ -55,6 +55,9 @@ COMMANDS: Final[Mapping[str, _Entry]] = {
     ),
     "prices": _Entry(module="prices", function="prices", summary="List what the models cost."),
     "report": _Entry(module="report", function="report", summary="Show what was spent and on what."),
+    "budget": _Entry(
+        module="budget", function="budget", summary="Show what the budgets have spent, set aside and left."
+    ),
     "sandbox": _Entry(
         module="sandbox", function="sandbox", summary="Serve a provider on loopback, for tries without a key."
     ),

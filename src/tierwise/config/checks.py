@@ -6,11 +6,11 @@ from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Final
 
-from tierwise.config.kinds import shown
 from tierwise.config.lines import dotted
 from tierwise.config.reading import Notes
+from tierwise.config.values import shown
 from tierwise.core.catalog import MODELS, Model, find, nearest_effort
-from tierwise.core.policy import DEFAULT_TYPE, Contract, MatchRule, Tier, cap_floor
+from tierwise.core.policy import DEFAULT_TYPE, Budget, Contract, MatchRule, Mode, Tier, cap_floor
 from tierwise.core.pricing import PriceBook
 from tierwise.core.tasks import VIRTUAL_PREFIXES
 from tierwise.names import nearest
@@ -23,6 +23,8 @@ class Draft:
     tiers: Mapping[str, Tier | None]
     contracts: Mapping[str, Contract | None]
     rules: tuple[MatchRule | None, ...]
+    budgets: tuple[Budget | None, ...]
+    mode: Mode
     strict: bool
 
 
@@ -37,6 +39,7 @@ def check(draft: Draft, prices: PriceBook, notes: Notes) -> None:
     for index, rule in enumerate(draft.rules):
         if rule is not None:
             _check_rule(index, rule, draft, notes)
+    _check_budgets(draft, notes)
     _check_order(tiers, prices, notes)
     _check_default(draft, notes)
 
@@ -97,6 +100,7 @@ def _note_effort(tier: Tier, model: Model, effort: str, notes: Notes) -> None:
 
 def _check_contract(contract: Contract, draft: Draft, notes: Notes) -> None:
     path = ("task_types", contract.name)
+    _check_least_cap(contract, notes)
     if contract.tier not in draft.tiers:
         message = f"there is no tier {shown(contract.tier)}"
         notes.error((*path, "tier"), message, _meant(contract.tier, draft.tiers, "tiers"))
@@ -108,6 +112,16 @@ def _check_contract(contract: Contract, draft: Draft, notes: Notes) -> None:
         _check_cap(contract, contract.max_tokens, tier, draft, notes)
     elif contract.tier == next(iter(draft.tiers)):
         notes.warn(path, "is on the frontier and has no max_tokens: its replies are as long as callers allow")
+
+
+def _check_least_cap(contract: Contract, notes: Notes) -> None:
+    least, most = contract.min_tokens, contract.max_tokens
+    if least is not None and most is not None and least > most:
+        notes.error(
+            ("task_types", contract.name, "min_tokens"),
+            f"{least} is more than max_tokens, which is {most}",
+            f"write at most {most}, or raise max_tokens",
+        )
 
 
 def _check_cap(contract: Contract, cap: int, tier: Tier, draft: Draft, notes: Notes) -> None:
@@ -175,6 +189,29 @@ def _is_within(narrow: str, wide: str) -> bool:
     The narrow pattern is matched as if it were a text, whose `*` is a character that only a `*` matches.
     """
     return fnmatchcase(narrow.replace("*", _ANYTHING), wide.replace("?", f"[!{_ANYTHING}]"))
+
+
+def _check_budgets(draft: Draft, notes: Notes) -> None:
+    first: dict[str, int] = {}
+    for index, budget in enumerate(draft.budgets):
+        if budget is not None and first.setdefault(budget.name, index) != index:
+            _note_same_name(index, budget, first, notes)
+    hard = [budget.name for budget in draft.budgets if budget is not None and budget.hard]
+    if draft.mode == "observe" and hard:
+        notes.warn(
+            ("mode",),
+            f"changes no call, and budgets hold all the same: {', '.join(hard)}",
+            'write kind = "warn" in [[budgets]] where no call is to be refused',
+        )
+
+
+def _note_same_name(index: int, budget: Budget, first: Mapping[str, int], notes: Notes) -> None:
+    earlier = dotted(("budgets", first[budget.name]))
+    notes.error(
+        ("budgets", index, "name"),
+        f"{earlier} is called {budget.name} too",
+        f'give one of the two another name, such as name = "{budget.name}-2"',
+    )
 
 
 def _check_order(tiers: list[Tier], prices: PriceBook, notes: Notes) -> None:

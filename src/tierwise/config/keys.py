@@ -1,9 +1,8 @@
 """The policy file's tables and keys, described once: reader, schema and reference page all follow this."""
 
-from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from typing import Final, Generic, Literal, TypeVar
+from typing import Final, Literal
 
 from tierwise.config.kinds import (
     Address,
@@ -11,82 +10,20 @@ from tierwise.config.kinds import (
     Day,
     Duration,
     Flag,
-    Kind,
+    Name,
     Pattern,
+    Percents,
     Text,
     TextTable,
     Tokens,
     Word,
+    Words,
+    Zone,
 )
-from tierwise.core.policy import EFFORTS, Effort, Mode, Thinking
+from tierwise.config.tables import REQUIRED, Key, Table
+from tierwise.core.policy import EFFORTS, Effort, Mode, Scope, Thinking, WhenShort, Window
 
-T_co = TypeVar("T_co", covariant=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Key(Generic[T_co]):
-    """One key of a table."""
-
-    name: str
-    kind: Kind[T_co]
-    meaning: str
-    """One or two sentences; Markdown."""
-    example: str
-    """A value, as TOML."""
-    absent: str
-    """What holds where the key is absent: a value as TOML, or a phrase; `required` where it may not be."""
-    advice: str | None = None
-    """The fix that goes with a value of another kind, where the kind itself knows none."""
-
-    @property
-    def required(self) -> bool:
-        """Whether every table of its kind needs it."""
-        return self.absent == REQUIRED
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """One table of the file, or one family of tables."""
-
-    name: str
-    """Its dotted name; empty for the top itself."""
-    shape: Literal["top", "one", "named", "listed"]
-    """one: `[name]`. named: any number of `[name.NAME]`. listed: any number of `[[name]]`."""
-    meaning: str
-    keys: tuple[Key[object], ...]
-    example: str
-    """A whole table, as TOML."""
-    parts: tuple["Table", ...] = ()
-    """The tables inside it."""
-    needs_one_of: tuple[str, ...] = ()
-    """Keys of which at least one must be there."""
-    planned: tuple[str, ...] = ()
-    """Keys of later versions: refused with a word about it, never accepted and ignored."""
-    elsewhere: tuple[tuple[str, str], ...] = ()
-    """Keys that people look for here, and what to do instead."""
-
-    @property
-    def key(self) -> str:
-        """Its own key, in the table around it."""
-        return self.name.rpartition(".")[2]
-
-    @property
-    def known(self) -> tuple[str, ...]:
-        """Everything that may stand in it: its keys and the tables inside it."""
-        return (*(key.name for key in self.keys), *(part.key for part in self.parts))
-
-    @property
-    def heading(self) -> str:
-        """How its header is written."""
-        return {
-            "top": "top level",
-            "one": f"[{self.name}]",
-            "named": f"[{self.name}.NAME]",
-            "listed": f"[[{self.name}]]",
-        }[self.shape]
-
-
-REQUIRED: Final = "required"
+_WHEN_SHORT: Final[Words[WhenShort]] = Words(("shrink", "refuse"), planned=("downgrade", "queue"))
 
 _KEY_FROM_ENVIRONMENT: Final = "set ANTHROPIC_API_KEY in the environment"
 
@@ -94,7 +31,7 @@ MODE: Final[Key[Mode]] = Key(
     name="mode",
     kind=Word(("route", "observe")),
     meaning="`route`: decisions act. `observe`: every call goes as it was asked, and the ledger records what "
-    "would have been decided; calls that name a virtual model are routed all the same.",
+    "would have been decided; calls that name a virtual model are routed, and budgets hold, all the same.",
     example='"observe"',
     absent='"route"',
 )
@@ -112,6 +49,13 @@ CONVERSATION_TTL: Final[Key[int]] = Key(
     meaning="How long after its last call a conversation keeps its tier.",
     example='"30m"',
     absent='"1h"',
+)
+TIME_ZONE: Final[Key[str]] = Key(
+    name="time_zone",
+    kind=Zone(),
+    meaning="The zone, by its IANA name, whose calendar the windows of budgets follow.",
+    example='"UTC"',
+    absent='"UTC"',
 )
 
 MODEL: Final[Key[str]] = Key(
@@ -175,6 +119,21 @@ KEEP_THINKING: Final[Key[Literal["keep"]]] = Key(
     absent="the tier's",
     advice='thinking belongs to a tier: set it there, or write "keep" to leave the caller\'s',
 )
+MIN_TOKENS: Final[Key[int]] = Key(
+    name="min_tokens",
+    kind=Tokens(),
+    meaning="Smallest cap, in tokens, that a short budget may leave a call: where less is left, the call is "
+    "refused.",
+    example="1024",
+    absent="a quarter of the cap that the call asked for",
+)
+MAX_COST: Final[Key[Decimal]] = Key(
+    name="max_cost_usd",
+    kind=Amount(above_zero=True),
+    meaning="Most that one call may cost, in dollars, at its worst: with a reply as long as its cap.",
+    example='"0.50"',
+    absent="no limit",
+)
 TYPE_MODE: Final[Key[Mode]] = Key(
     name="mode",
     kind=Word(("route", "observe")),
@@ -217,6 +176,59 @@ MATCH_HEADERS: Final[Key[dict[str, object]]] = Key(
     meaning="A pattern for each of these request headers. Capitals make no difference in a header's name.",
     example='{ x-team = "billing*" }',
     absent="any",
+)
+
+BUDGET_NAME: Final[Key[str]] = Key(
+    name="name",
+    kind=Name(),
+    meaning="Names the budget in refusals and reports. What is spent is kept by this name: a budget that is "
+    "renamed begins anew.",
+    example='"per-run"',
+    absent="SCOPE-WINDOW, such as `run-lifetime`",
+)
+BUDGET_SCOPE: Final[Key[Scope]] = Key(
+    name="scope",
+    kind=Word(("all", "key", "run", "agent", "type", "task")),
+    meaning="Whose calls share the limit: all there are, or those of each caller's key, of each run, agent, "
+    "task type or task. Runs, agents and tasks of different keys are different.",
+    example='"run"',
+    absent=REQUIRED,
+)
+BUDGET_LIMIT: Final[Key[Decimal]] = Key(
+    name="limit_usd",
+    kind=Amount(above_zero=True),
+    meaning="Dollars that they may cost in each window.",
+    example='"25.00"',
+    absent=REQUIRED,
+)
+BUDGET_WINDOW: Final[Key[Window]] = Key(
+    name="window",
+    kind=Word(("lifetime", "hour", "day", "month")),
+    meaning="When the limit begins anew: never, or with each hour, day or month of `time_zone`.",
+    example='"day"',
+    absent='"lifetime"',
+)
+BUDGET_KIND: Final[Key[Literal["hard", "warn"]]] = Key(
+    name="kind",
+    kind=Word(("hard", "warn")),
+    meaning="`hard`: no call leaves whose worst case does not fit. `warn`: it only warns.",
+    example='"hard"',
+    absent='"hard"',
+)
+BUDGET_WARN_AT: Final[Key[tuple[int, ...]]] = Key(
+    name="warn_at",
+    kind=Percents(),
+    meaning="Per cent of the limit at which it warns, once each in a window.",
+    example="[50, 80, 95]",
+    absent="[80, 95]",
+)
+BUDGET_WHEN_SHORT: Final[Key[tuple[WhenShort, ...]]] = Key(
+    name="when_short",
+    kind=_WHEN_SHORT,
+    meaning="What is tried, in this order, where less is left than a call may cost. `shrink`: its cap is "
+    "lowered to what is left, down to the type's `min_tokens`. `refuse`, always the last: nothing is sent.",
+    example='["refuse"]',
+    absent='["shrink", "refuse"]',
 )
 
 BASE_URL: Final[Key[str]] = Key(
@@ -270,7 +282,7 @@ TASK_TYPES: Final = Table(
     shape="named",
     meaning="The contract of one task type. `[task_types.default]` is the contract of a declared type that "
     "has none of its own.",
-    keys=(TIER, MAX_TOKENS, KEEP_EFFORT, KEEP_THINKING, TYPE_MODE, DESCRIPTION),
+    keys=(TIER, MAX_TOKENS, MIN_TOKENS, MAX_COST, KEEP_EFFORT, KEEP_THINKING, TYPE_MODE, DESCRIPTION),
     example='[task_types.extraction]\ntier = "fast"\nmax_tokens = 1024\n'
     'description = "Named fields out of a text."\n',
     planned=(
@@ -278,7 +290,6 @@ TASK_TYPES: Final = Table(
         "budgets",
         "cascade",
         "holdback",
-        "max_cost_usd",
         "on_truncation",
         "quality",
         "record_text",
@@ -299,6 +310,22 @@ MATCH: Final = Table(
         ("agent", "match a header: headers.x-tierwise-agent"),
         ("metadata", "match user_id: the provider's metadata has no other field"),
     ),
+)
+BUDGETS: Final = Table(
+    name="budgets",
+    shape="listed",
+    meaning="Limits what calls may cost. A call's worst case is set aside in every budget that it belongs to "
+    "before it leaves, and what it did not need is given back when it has ended.",
+    keys=(
+        BUDGET_NAME,
+        BUDGET_SCOPE,
+        BUDGET_LIMIT,
+        BUDGET_WINDOW,
+        BUDGET_KIND,
+        BUDGET_WARN_AT,
+        BUDGET_WHEN_SHORT,
+    ),
+    example='[[budgets]]\nscope = "run"\nlimit_usd = "25.00"\n',
 )
 UPSTREAM: Final = Table(
     name="upstream",
@@ -394,14 +421,13 @@ TOP: Final = Table(
     name="",
     shape="top",
     meaning="What holds for every call.",
-    keys=(MODE, STRICT, CONVERSATION_TTL),
+    keys=(MODE, STRICT, CONVERSATION_TTL, TIME_ZONE),
     example='mode = "route"\nconversation_ttl = "1h"\n',
-    parts=(TIERS, TASK_TYPES, MATCH, UPSTREAM, PRICES),
+    parts=(TIERS, TASK_TYPES, MATCH, BUDGETS, UPSTREAM, PRICES),
     planned=(
         "audit",
         "autopilot",
         "budget",
-        "budgets",
         "cascade",
         "dashboard",
         "durability",
@@ -409,7 +435,6 @@ TOP: Final = Table(
         "holdback",
         "keep_for",
         "ledger",
-        "max_cost_usd",
         "on_cancel",
         "on_truncation",
         "quality",
@@ -417,7 +442,8 @@ TOP: Final = Table(
         "shadow",
         "telemetry",
     ),
+    elsewhere=(("max_cost_usd", "it is for the calls of one task type: move it to [task_types.NAME]"),),
 )
 
-TABLES: Final = (TOP, TIERS, TASK_TYPES, MATCH, UPSTREAM, PRICES, LONG_PROMPT, FAST_MODE)
+TABLES: Final = (TOP, TIERS, TASK_TYPES, MATCH, BUDGETS, UPSTREAM, PRICES, LONG_PROMPT, FAST_MODE)
 """All of them, in the order in which they are explained."""

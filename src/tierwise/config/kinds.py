@@ -3,11 +3,13 @@
 import json
 import re
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal
-from typing import Any, Final, Generic, Protocol, TypeVar, cast
+from typing import Any, Final, Generic, Protocol, TypeVar
 from urllib.parse import SplitResult, urlsplit
+from zoneinfo import ZoneInfo, available_timezones
 
+from tierwise.config.values import SECRET, as_list, as_table, shown
 from tierwise.names import nearest
 
 T_co = TypeVar("T_co", covariant=True)
@@ -18,8 +20,8 @@ MOST_TOKENS: Final = 10_000_000
 
 LONGEST_DURATION_S: Final = 366 * 86_400
 
-SECRET: Final = re.compile(r"sk-ant-[\w-]{6,}")
-"""What the provider's credentials look like."""
+NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
+"""Names of tiers, task types and budgets: they stand in model names (`task-NAME`), headers and reports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,38 +49,9 @@ class Kind(Protocol[T_co]):
         ...
 
 
-def as_table(value: object) -> dict[str, Any] | None:
-    """Return a value that is a table of TOML; None where it is none."""
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
-
-
-def as_list(value: object) -> list[Any] | None:
-    """Return a value that is a list of TOML; None where it is none."""
-    return cast("list[Any]", value) if isinstance(value, list) else None
-
-
-def shown(value: object) -> str:
-    """Write a value of the file for a message: short, and never a secret."""
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case int():
-            return str(value) if abs(value) < 10**18 else "a huge number"
-        case float():
-            return str(value)
-        case str():
-            safe = SECRET.sub("…", value)
-            return json.dumps(safe if len(safe) <= 60 else f"{safe[:57]}…", ensure_ascii=False)
-        case dict():
-            return "a table"
-        case list():
-            return "a list"
-        case datetime():
-            return "a date with a time"
-        case date():
-            return "a date"
-        case _:
-            return "a time"
+def plain_name(text: str) -> str:
+    """Return the name closest to a text; empty where there is none."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +103,7 @@ class Word(Generic[WordT]):
     @property
     def noun(self) -> str:
         """The words, as they are written."""
-        *first, last = (f'"{word}"' for word in self.words)
-        return f"{', '.join(first)} or {last}" if first else last
+        return _named(self.words, "or")
 
     def read(self, value: object) -> WordT | Misfit:
         """Return the word."""
@@ -144,6 +116,122 @@ class Word(Generic[WordT]):
     def schema(self) -> dict[str, Any]:
         """Return its JSON Schema."""
         return {"type": "string", "enum": list(self.words)}
+
+
+@dataclass(frozen=True, slots=True)
+class Words(Generic[WordT]):
+    """Words of a closed list, each at most once, in the order in which they are tried."""
+
+    words: tuple[WordT, ...]
+    """The last of them ends every list."""
+    planned: tuple[str, ...] = ()
+    """Words of later versions."""
+
+    @property
+    def noun(self) -> str:
+        """The words, as they are written."""
+        return f"a list of {_named(self.words, 'and')}"
+
+    def read(self, value: object) -> tuple[WordT, ...] | Misfit:
+        """Return the words."""
+        members = as_list(value)
+        if members is None:
+            return _misfit(self.noun, value, f'write ["{value}"]' if value == self.words[-1] else None)
+        words: list[WordT] = []
+        for member in members:
+            word = self._read_one(member)
+            if isinstance(word, Misfit):
+                return word
+            words.append(word)
+        return self._in_order(words)
+
+    def schema(self) -> dict[str, Any]:
+        """Return its JSON Schema."""
+        items = {"type": "string", "enum": list(self.words)}
+        return {"type": "array", "items": items, "minItems": 1, "uniqueItems": True}
+
+    def _read_one(self, member: object) -> WordT | Misfit:
+        if member in self.planned:
+            return Misfit(f"{shown(member)} is planned and not in this version", "remove it")
+        return Word(self.words).read(member)
+
+    def _in_order(self, words: list[WordT]) -> tuple[WordT, ...] | Misfit:
+        if len(set(words)) < len(words):
+            return Misfit("must have each word once", "remove the second of the two")
+        last = self.words[-1]
+        if words[-1:] != [last]:
+            others = [word for word in words if word != last]
+            return Misfit(f'must end with "{last}"', f"write {json.dumps([*others, last])}")
+        return tuple(words)
+
+
+@dataclass(frozen=True, slots=True)
+class Percents:
+    """Whole per cents, each once; read in rising order."""
+
+    noun: str = "a list of whole per cents such as [80, 95]"
+
+    def read(self, value: object) -> tuple[int, ...] | Misfit:
+        """Return the per cents."""
+        members = as_list(value)
+        if members is None:
+            alone = isinstance(value, int) and _is_percent(value)
+            return _misfit(self.noun, value, f"write [{value}]" if alone else None)
+        for member in members:
+            if not _is_percent(member):
+                return Misfit(f"must have whole numbers from 1 to 100, not {shown(member)}")
+        if len(set(members)) < len(members):
+            return Misfit("must have each number once", f"write {sorted(set(members))}")
+        return tuple(sorted(members))
+
+    def schema(self) -> dict[str, Any]:
+        """Return its JSON Schema."""
+        items = {"type": "integer", "minimum": 1, "maximum": 100}
+        return {"type": "array", "items": items, "uniqueItems": True}
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A name of small letters, digits and dashes."""
+
+    noun: str = "a name"
+
+    def read(self, value: object) -> str | Misfit:
+        """Return the name."""
+        if not isinstance(value, str):
+            return _misfit(self.noun, value)
+        if NAME.fullmatch(value):
+            return value
+        plain = None if SECRET.search(value) else plain_name(value)
+        return Misfit(
+            f"{shown(value)} is not a name: names have small letters, digits and dashes only",
+            f'write "{plain}"' if plain else None,
+        )
+
+    def schema(self) -> dict[str, Any]:
+        """Return its JSON Schema."""
+        return {"type": "string", "pattern": f"^{NAME.pattern}$"}
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """The IANA name of a time zone that this machine knows; UTC is known everywhere."""
+
+    noun: str = 'a time zone such as "Europe/Berlin"'
+
+    def read(self, value: object) -> str | Misfit:
+        """Return the name."""
+        if value == "UTC":
+            return "UTC"
+        if not isinstance(value, str):
+            return _misfit(self.noun, value)
+        if _ZONE.fullmatch(value) and _is_zone(value):
+            return value
+        return _misfit(self.noun, value, _meant_zone(value))
+
+    def schema(self) -> dict[str, Any]:
+        """Return its JSON Schema."""
+        return {"type": "string", "pattern": f"^{_ZONE.pattern}$"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,19 +319,29 @@ class Amount:
     """An exact amount of US dollars, which is a string: a TOML number with a point is not exact."""
 
     noun: str = 'an amount in quotes such as "4.00"'
+    above_zero: bool = False
+    """Whether 0 is refused."""
 
     def read(self, value: object) -> Decimal | Misfit:
         """Return the amount."""
         if isinstance(value, str) and _AMOUNT.fullmatch(value):
-            return Decimal(value)
+            return self._bounded(Decimal(value), value)
         if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**6:
-            return Decimal(value)
+            return self._bounded(Decimal(value), value)
         plain = isinstance(value, float) and _AMOUNT.fullmatch(str(value))
         return _misfit(self.noun, value, f'put it in quotes: "{value}"' if plain else None)
 
     def schema(self) -> dict[str, Any]:
         """Return its JSON Schema."""
-        return {"type": ["string", "integer"], "pattern": f"^{_AMOUNT.pattern}$", "minimum": 0}
+        some = "(?=.*[1-9])" if self.above_zero else ""
+        return {
+            "type": ["string", "integer"],
+            "pattern": f"^{some}{_AMOUNT.pattern}$",
+            "minimum": 1 if self.above_zero else 0,
+        }
+
+    def _bounded(self, amount: Decimal, value: object) -> Decimal | Misfit:
+        return _misfit("more than zero", value) if self.above_zero and not amount else amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,11 +389,37 @@ class TextTable:
 _DURATION: Final = re.compile(r"([0-9]{1,9})(s|m|h|d)")
 _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _AMOUNT: Final = re.compile(r"[0-9]{1,6}(\.[0-9]{1,9})?")
+_ZONE: Final = re.compile(r"[A-Z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def _misfit(noun: str, value: object, fix: str | None = None) -> Misfit:
     return Misfit(f"must be {noun}, not {shown(value)}", fix)
+
+
+def _named(words: tuple[str, ...], joint: str) -> str:
+    *first, last = (f'"{word}"' for word in words)
+    return f"{', '.join(first)} {joint} {last}" if first else last
+
+
+def _is_percent(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 100
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):  # OSError: the name of a folder, or too long for a file
+        return False
+    return True
+
+
+def _meant_zone(value: str) -> str:
+    known = sorted(name for name in available_timezones() if _ZONE.fullmatch(name))
+    if not known:
+        return 'this machine has no time zones: install the package tzdata, or write "UTC"'
+    close = nearest(value, known)
+    return f'write "{close}"' if close else 'write a name such as "America/New_York", or "UTC"'
 
 
 def _split(address: str) -> SplitResult | None:

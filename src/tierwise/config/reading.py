@@ -5,16 +5,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from tierwise.config.keys import TOP, Key, Table
-from tierwise.config.kinds import SECRET, Misfit, TextTable, as_list, as_table, shown
+from tierwise.config.keys import TOP
+from tierwise.config.kinds import NAME, Misfit, TextTable, plain_name
 from tierwise.config.lines import Path, dotted, key_lines, line_of
+from tierwise.config.tables import Key, Table
+from tierwise.config.values import SECRET, as_list, as_table, shown
 from tierwise.errors import PolicyProblem
 from tierwise.names import nearest
 
 T = TypeVar("T")
-
-NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
-"""Names of tiers and task types: they stand in model names (`task-NAME`), headers and reports."""
 
 SECRET_KEY: Final = re.compile(
     r"(.*[-_])?(api[-_]?key|secret|secret[-_]key|passw(or)?d|authorization|credentials?)"
@@ -170,6 +169,6 @@ def _meant(name: str, table: Table) -> str:
 
 
 def _note_bad_name(path: Path, name: str, notes: Notes) -> None:
-    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    plain = plain_name(name)
     fix = f"call it {plain}" if plain else None
     notes.error(path, "is not a name: names have small letters, digits and dashes only", fix)

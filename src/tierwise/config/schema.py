@@ -5,8 +5,9 @@ import tomllib
 from datetime import date
 from typing import Any, Final
 
-from tierwise.config.keys import TOP, Key, Table
-from tierwise.config.reading import NAME
+from tierwise.config.keys import TOP
+from tierwise.config.kinds import NAME
+from tierwise.config.tables import Key, Table
 
 DIALECT: Final = "http://json-schema.org/draft-07/schema#"
 """What the TOML extensions of editors understand."""

@@ -22,6 +22,8 @@ class Why(StrEnum):
     """A tier's model cannot take this body."""
     CAP = "cap"
     """Where `max_tokens` comes from."""
+    BUDGET = "budget"
+    """A budget has less left than the call asked for."""
     OBSERVED = "observed"
     """The decision is recorded and not acted on."""
     UNDECLARED = "undeclared"
@@ -58,8 +60,8 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """The call cannot go on: the policy refuses it, or no tier can take its body."""
+    """The call cannot go on: the policy refuses it, no tier can take its body, or a budget is short."""
 
-    code: Literal["unknown-task-type", "ineligible", "thread"]
+    code: Literal["unknown-task-type", "ineligible", "thread", "budget", "unpriced", "too-dear"]
     sentence: str
     """For the caller: what is wrong and what to do."""

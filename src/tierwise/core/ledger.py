@@ -1,7 +1,8 @@
 """Entries: what the ledger knows of a call. Immutable events of a kind; a balance is a fold over them.
 
 A call has one `Decided` and one ending: `Posted` where the provider says what it consumed, `Failed` where
-there is no reply or its usage is unknown.
+there is no reply or its usage is unknown. Between them, a call under a budget has one `SetAside`: the reservation,
+which its ending settles, voids where nothing is billed, and keeps where the cost is unknown.
 """
 
 from dataclasses import dataclass
@@ -48,6 +49,17 @@ class Decided:
     """One sentence a reason."""
     changes: tuple[str, ...]
     """What fitting changed in the body, one short line each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAside:
+    """A call's worst case, set aside on its accounts: durable before the call leaves."""
+
+    call_id: str
+    at_us: int
+    accounts: tuple[str, ...]
+    """Keys of the accounts."""
+    reserved_nanos: Nanos
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,4 +138,4 @@ class Failed:
     request_id: str | None
 
 
-Entry: TypeAlias = Decided | Posted | Failed
+Entry: TypeAlias = Decided | SetAside | Posted | Failed

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from tierwise.core.catalog import find, thinking_floor
+from tierwise.money import Nanos
 
 Effort: TypeAlias = Literal["low", "medium", "high", "xhigh", "max"]
 EFFORTS: Final[tuple[Effort, ...]] = ("low", "medium", "high", "xhigh", "max")
@@ -14,6 +15,11 @@ Thinking: TypeAlias = Literal["off", "adaptive", "keep"]
 
 Mode: TypeAlias = Literal["route", "observe"]
 """route: decisions act. observe: calls go as asked, and what would have been decided is recorded."""
+
+Scope: TypeAlias = Literal["all", "key", "run", "agent", "type", "task"]
+Window: TypeAlias = Literal["lifetime", "hour", "day", "month"]
+WhenShort: TypeAlias = Literal["shrink", "refuse"]
+"""shrink: the cap is lowered to what is left, where the call's type stays useful. refuse: the call is refused."""
 
 DEFAULT_TYPE: Final = "default"
 """The contract of a declared type that the policy does not know."""
@@ -48,6 +54,10 @@ class Contract:
     """`keep` leaves the caller's thinking, whatever the tier says."""
     mode: Mode | None = None
     """None takes the policy's."""
+    min_tokens: int | None = None
+    """Smallest cap, in tokens, that a short budget may leave a call; None is a quarter of the cap it asked for."""
+    max_cost_nanos: Nanos | None = None
+    """Most that one call may cost at its worst; None sets no limit."""
     description: str | None = None
     """For people: what belongs to this type."""
 
@@ -63,6 +73,22 @@ class MatchRule:
     """Pattern for each header, by lower-case name."""
     user_id: str | None = None
     """Pattern for `metadata.user_id`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """A limit on what the calls of a scope may cost, each of its windows by itself."""
+
+    name: str
+    """Names its accounts: a budget that is renamed begins anew."""
+    scope: Scope
+    limit_nanos: Nanos
+    window: Window = "lifetime"
+    hard: bool = True
+    """False where it only warns."""
+    warn_at: tuple[int, ...] = (80, 95)
+    """Per cent of the limit at which it warns, once each, rising."""
+    when_short: tuple[WhenShort, ...] = ("shrink", "refuse")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +119,9 @@ class Policy:
     """Whether a declared type that the policy does not know is refused."""
     conversation_ttl_s: int = 3600
     """How long after its last call a conversation keeps its tier, in seconds."""
+    budgets: tuple[Budget, ...] = ()
+    time_zone: str = "UTC"
+    """IANA name of the zone whose calendar the budgets' windows follow."""
     upstream: Upstream = field(default_factory=Upstream)
     version: str = ""
     """First 12 hex digits of the SHA-256 of the file's bytes: names the policy in every entry."""

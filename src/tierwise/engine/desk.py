@@ -6,19 +6,25 @@ from dataclasses import dataclass
 from tierwise.config import Book
 from tierwise.core.exchange import Exchange
 from tierwise.core.planning import Plan, Refused, plan
+from tierwise.core.reserving import Asked, ask, is_counted
 from tierwise.core.tasks import continues, conversation_key, name_task
 from tierwise.stores.conversations import Conversations
+from tierwise.wire.contents import measure
 from tierwise.wire.requests import Body, read_request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """A call on its way: what it is, what was planned, and the machine that sees it through."""
+    """A call on its way: what it is, and the machine that sees it through."""
 
     call_id: str
     body: Body
-    plan: Plan | Refused
     exchange: Exchange
+
+    @property
+    def plan(self) -> Plan | Refused:
+        """What the call is sent as, as far as is known by now."""
+        return self.exchange.plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +52,13 @@ class Desk:
         self._clock = clock
         self._new_id = new_id
 
-    def open(self, raw: bytes, headers: Mapping[str, str]) -> Opened:
-        """Read and plan one call.
+    def open(self, raw: bytes, headers: Mapping[str, str], *, key_id: str = "") -> Opened:
+        """Read and plan one call, and work out what it asks of its budgets.
+
+        Args:
+            raw: the body.
+            headers: request headers by lower-case name, credentials left out.
+            key_id: names the caller's credential, without telling it; empty where there is none to tell apart.
 
         Raises:
             MalformedRequest: the body cannot be read as a Messages request.
@@ -65,8 +76,18 @@ class Desk:
             until_us = at_us + book.policy.conversation_ttl_s * 1_000_000
             self._conversations.keep(key, planned.decision.tier, until_us=until_us)
         call_id = self._new_id()
-        exchange = Exchange(planned, prices=book.prices, call_id=call_id, read_us=at_us)
-        return Opened(call_id=call_id, body=body, plan=planned, exchange=exchange)
+        asked: Asked = planned
+        if isinstance(planned, Plan) and is_counted(planned):
+            asked = ask(
+                planned,
+                measure(raw, call),
+                call_id=call_id,
+                key_id=key_id,
+                prices=book.prices,
+                at_us=at_us,
+            )
+        exchange = Exchange(asked, prices=book.prices, call_id=call_id, read_us=at_us)
+        return Opened(call_id=call_id, body=body, exchange=exchange)
 
     def preview(self, raw: bytes, headers: Mapping[str, str], *, counting: bool = False) -> Preview:
         """Plan a call without making it: nothing is remembered.

@@ -80,6 +80,11 @@ def given_up(*, at_us: int, error: str, fault: Fault) -> Ending:
     return Ending(at_us=at_us, finished=False, error=error, fault=fault)
 
 
+def not_sent(*, at_us: int, error: str, fault: Fault) -> Ending:
+    """A call that was given up before it left: it costs nothing."""
+    return Ending(at_us=at_us, finished=False, unbilled=True, error=error, fault=fault)
+
+
 def why_no_reply(error: UpstreamError) -> Literal["unreachable", "dropped", "timeout"]:
     """Name what kept a reply from coming: only a call that could not be sent is surely not billed."""
     match error:

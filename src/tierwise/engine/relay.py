@@ -12,20 +12,25 @@ from tierwise.core.exchange import (
     Answer,
     BreakOff,
     CallerLeft,
+    Claimed,
     Effect,
     Event,
     Exchange,
+    NotRecorded,
     Record,
     Recorded,
     Relay,
     Release,
     ReplyBegan,
     ReplyEnded,
+    Reserve,
     Send,
+    Settle,
 )
-from tierwise.core.ledger import Entry, Fault
+from tierwise.core.ledger import Entry, Fault, SetAside
 from tierwise.core.settlement import Ending
-from tierwise.engine.endings import cut, ended, given_up, known, no_reply, readable, streams
+from tierwise.engine.budgets import BudgetStore, reserve
+from tierwise.engine.endings import cut, ended, given_up, known, no_reply, not_sent, readable, streams
 from tierwise.engine.ledger import AsyncLedger
 from tierwise.errors import UpstreamError
 from tierwise.upstream.port import Headers, Outgoing, Reply, Upstream
@@ -72,6 +77,7 @@ class RelayDriver:
         outgoing: Callable[[tuple[Change, ...]], Outgoing],
         upstream: Upstream,
         ledger: AsyncLedger,
+        budgets: BudgetStore,
         caller: Caller,
         clock: Callable[[], int],
     ) -> None:
@@ -80,6 +86,7 @@ class RelayDriver:
         self._outgoing = outgoing
         self._upstream = upstream
         self._ledger = ledger
+        self._budgets = budgets
         self._caller = caller
         self._clock = clock
         self._reply: Reply | None = None
@@ -90,19 +97,32 @@ class RelayDriver:
         """Perform effects until the exchange is done.
 
         A cancellation closes the upstream call, and what is known of it is recorded. It is then passed on, unless
-        it came because the caller has gone.
+        it came because the caller has gone. Where an effect fails, the call ends in the ledger and in its budgets
+        before the error is passed on.
         """
+        try:
+            await self._drive()
+        except Exception:
+            for effect in self._exchange.give_up(self._clock()):
+                await self._perform(effect)
+            raise
+        if self._cancelled and not self._caller.gone:
+            raise asyncio.CancelledError
+
+    async def _drive(self) -> None:
         effects = self._exchange.begin(self._clock())
         while effects:
             event = None
             for effect in effects:
                 event = await self._perform(effect)
             effects = () if event is None else self._exchange.receive(event)
-        if self._cancelled and not self._caller.gone:
-            raise asyncio.CancelledError
 
     async def _perform(self, effect: Effect) -> Event | None:
         match effect:
+            case Reserve(claim=claim):
+                return Claimed(outcome=reserve(self._budgets, claim), at_us=self._clock())
+            case Settle(cost_nanos=cost_nanos):
+                self._budgets.settle(self._exchange.call_id, cost_nanos)
             case Record(entry=entry, durable=False):
                 self._ledger.put(entry)
             case Record(entry=entry):
@@ -120,13 +140,19 @@ class RelayDriver:
         return None
 
     async def _record(self, entry: Entry) -> Event | None:
-        """Wait until the entry is durable. Cancelled, it is still on its way, and no final chunk is released."""
+        """Wait until the entry is durable.
+
+        Cancelled, it is still on its way: a call is not sent then, and no final chunk is released.
+        """
         try:
-            await self._ledger.record(entry)
+            durable = await self._ledger.record(entry)
         except asyncio.CancelledError:
             self._cancelled = True
-            return None
-        return Recorded()
+            if not isinstance(entry, SetAside):
+                return None
+            error, fault = self._who_left()
+            return CallerLeft(ending=not_sent(at_us=self._clock(), error=error, fault=fault))
+        return Recorded(at_us=self._clock()) if durable else NotRecorded(at_us=self._clock())
 
     async def _send(self, changes: tuple[Change, ...]) -> Event:
         try:

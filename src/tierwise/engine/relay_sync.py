@@ -13,19 +13,24 @@ from tierwise.core.exchange import (
     Answer,
     BreakOff,
     CallerLeft,
+    Claimed,
     Effect,
     Event,
     Exchange,
+    NotRecorded,
     Record,
     Recorded,
     Relay,
     Release,
     ReplyBegan,
     ReplyEnded,
+    Reserve,
     Send,
+    Settle,
 )
 from tierwise.core.ledger import Fault
 from tierwise.core.settlement import Ending
+from tierwise.engine.budgets import BudgetStore, reserve
 from tierwise.engine.endings import cut, ended, known, no_reply, readable, streams
 from tierwise.engine.ledger import SyncLedger
 from tierwise.errors import CallerGone, UpstreamError
@@ -68,6 +73,7 @@ class SyncRelayDriver:
         outgoing: Callable[[tuple[Change, ...]], Outgoing],
         upstream: SyncUpstream,
         ledger: SyncLedger,
+        budgets: BudgetStore,
         caller: SyncCaller,
         clock: Callable[[], int],
     ) -> None:
@@ -76,13 +82,25 @@ class SyncRelayDriver:
         self._outgoing = outgoing
         self._upstream = upstream
         self._ledger = ledger
+        self._budgets = budgets
         self._caller = caller
         self._clock = clock
         self._reply: SyncReply | None = None
         self._held = b""
 
     def run(self) -> None:
-        """Perform effects until the exchange is done, or nobody is left to take the last of them."""
+        """Perform effects until the exchange is done, or nobody is left to take the last of them.
+
+        Where an effect fails, the call ends in the ledger and in its budgets before the error is passed on.
+        """
+        try:
+            self._drive()
+        except BaseException:
+            for effect in self._exchange.give_up(self._clock()):
+                self._perform(effect)
+            raise
+
+    def _drive(self) -> None:
         effects = self._exchange.begin(self._clock())
         with suppress(CallerGone):  # after the ending was recorded: a caller that leaves earlier is an event
             while effects:
@@ -93,11 +111,15 @@ class SyncRelayDriver:
 
     def _perform(self, effect: Effect) -> Event | None:
         match effect:
+            case Reserve(claim=claim):
+                return Claimed(outcome=reserve(self._budgets, claim), at_us=self._clock())
+            case Settle(cost_nanos=cost_nanos):
+                self._budgets.settle(self._exchange.call_id, cost_nanos)
             case Record(entry=entry, durable=False):
                 self._ledger.put(entry)
             case Record(entry=entry):
-                self._ledger.record(entry)
-                return Recorded()
+                durable = self._ledger.record(entry)
+                return Recorded(at_us=self._clock()) if durable else NotRecorded(at_us=self._clock())
             case Send(changes=changes):
                 return self._send(changes)
             case Relay():

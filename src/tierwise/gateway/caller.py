@@ -5,7 +5,7 @@ from collections.abc import Callable
 from tierwise.core.exchange import Answer
 from tierwise.gateway.asgi import Send
 from tierwise.gateway.errors import answer_error
-from tierwise.gateway.headers import returned_headers
+from tierwise.gateway.headers import budget_headers, returned_headers
 from tierwise.upstream.port import Headers
 
 
@@ -60,8 +60,11 @@ class AsgiCaller:
             answer.code,
             answer.sentence,
             call_id=self._call_id,
-            headers=tuple(self._own_headers()),
+            headers=(*self._own_headers(), *self._of_budget(answer)),
         )
+
+    def _of_budget(self, answer: Answer) -> list[tuple[bytes, bytes]]:
+        return [] if answer.denied is None else budget_headers(answer.denied, at_us=answer.at_us)
 
     async def _start_once(self) -> None:
         if not self._started:

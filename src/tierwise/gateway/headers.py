@@ -1,10 +1,14 @@
 """Headers on their way through: hop-by-hop ones end here, credentials go only to the provider, ours are ours."""
 
 from collections.abc import Iterable
+from decimal import Decimal
+from hashlib import sha256
 from typing import Final
 from urllib.parse import quote
 
+from tierwise.core.budgets import Denied
 from tierwise.core.planning import Plan, Refused
+from tierwise.money import Nanos
 from tierwise.upstream.port import Headers
 
 HOP_BY_HOP: Final = frozenset(
@@ -33,6 +37,43 @@ def readable_headers(headers: Headers) -> dict[str, str]:
 def has_credential(headers: Headers) -> bool:
     """Whether the caller brings its own key or token."""
     return any(name in (b"x-api-key", b"authorization") for name, _ in headers)
+
+
+def credential_id(headers: Headers) -> str:
+    """Name the caller's credential without telling it: 12 hex digits of its SHA-256; `gateway` where it brings none.
+
+    A key is the same whichever of the two headers it comes in.
+    """
+    for name, value in headers:
+        if name in (b"x-api-key", b"authorization"):
+            return sha256(value.removeprefix(b"Bearer ")).hexdigest()[:12]
+    return "gateway"
+
+
+def budget_headers(denied: Denied, *, at_us: int) -> list[tuple[bytes, bytes]]:
+    """What a refusal tells machines: whose limit it is, what it holds, and when its window ends.
+
+    The `anthropic-ratelimit-unified-…` headers are those that Claude Code reads of a spend cap.
+    """
+    account = denied.account
+    told = [
+        (b"x-tierwise-budget", safe(account.budget.name)),
+        (b"x-tierwise-budget-scope", account.budget.scope.encode()),
+        (b"x-tierwise-budget-limit-usd", _usd(account.budget.limit_nanos)),
+        (b"x-tierwise-budget-posted-usd", _usd(denied.posted_nanos)),
+        (b"x-tierwise-budget-pending-usd", _usd(denied.pending_nanos)),
+        (b"anthropic-ratelimit-unified-status", b"rejected"),
+        (b"anthropic-ratelimit-unified-overage-disabled-reason", b"org_spend_cap_reached"),
+        (b"anthropic-ratelimit-unified-overage-period", account.budget.window.encode()),
+    ]
+    if account.ends_us is not None:
+        told.append((b"retry-after", b"%d" % max(1, -(-(account.ends_us - at_us) // 1_000_000))))
+        told.append((b"anthropic-ratelimit-unified-reset", b"%d" % (account.ends_us // 1_000_000)))
+    return told
+
+
+def _usd(nanos: Nanos) -> bytes:
+    return str(Decimal(nanos).scaleb(-9)).encode() if nanos else b"0"
 
 
 def outgoing_headers(headers: Headers, *, key: str | None) -> list[tuple[bytes, bytes]]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tierwise.core.changes import Change
+from tierwise.engine.budgets import BudgetStore
 from tierwise.engine.desk import Desk, Opened
 from tierwise.engine.ledger import AsyncLedger
 from tierwise.engine.relay import RelayDriver
@@ -12,7 +13,13 @@ from tierwise.errors import MalformedRequest
 from tierwise.gateway.asgi import BodyTooLarge, CallerLeftEarly, Receive, Scope, Send, read_body
 from tierwise.gateway.caller import AsgiCaller
 from tierwise.gateway.errors import answer_error
-from tierwise.gateway.headers import has_credential, outgoing_headers, own_headers, readable_headers
+from tierwise.gateway.headers import (
+    credential_id,
+    has_credential,
+    outgoing_headers,
+    own_headers,
+    readable_headers,
+)
 from tierwise.gateway.meters import Meters
 from tierwise.upstream.port import Outgoing, Upstream
 from tierwise.wire.requests import rewrite
@@ -24,6 +31,7 @@ class Parts:
 
     desk: Desk
     ledger: AsyncLedger
+    budgets: BudgetStore
     upstream: Upstream
     meters: Meters
     clock: Callable[[], int]
@@ -41,7 +49,7 @@ async def messages(scope: Scope, receive: Receive, send: Send, parts: Parts) -> 
         return await answer_error(send, "no-credential", NO_CREDENTIAL)
     try:
         raw = await read_body(receive)
-        opened = parts.desk.open(raw, readable_headers(headers))
+        opened = parts.desk.open(raw, readable_headers(headers), key_id=credential_id(headers))
     except BodyTooLarge:
         return await answer_error(send, "too-large", TOO_LARGE)
     except CallerLeftEarly:
@@ -68,6 +76,7 @@ async def _relay(scope: Scope, receive: Receive, send: Send, parts: Parts, opene
         outgoing=lambda changes: _outgoing(scope, parts, opened, changes),
         upstream=parts.upstream,
         ledger=parts.ledger,
+        budgets=parts.budgets,
         caller=caller,
         clock=parts.clock,
     )

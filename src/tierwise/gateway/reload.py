@@ -61,9 +61,12 @@ class PolicyFile:
             self._take_over(book)
 
     def _take_over(self, book: Book) -> None:
-        """Put the new policy in force; calls keep going where they went, for the connections are made for it."""
+        """Put the new policy in force, but for what a start makes ready: connections, and the hold on budgets."""
         before = self._desk.book.policy
         running = replace(book.policy, upstream=before.upstream)
+        if book.policy.budgets and not before.budgets:
+            running = replace(running, budgets=())
+            log.warning("[[budgets]] are new to this gateway: they take effect at the next start")
         self._desk.book = replace(book, policy=running)
         log.info("policy %s took over from %s", book.policy.version, before.version)
         for warning in book.warnings:

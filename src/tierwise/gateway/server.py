@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,8 +21,11 @@ from tierwise.gateway.app import Gateway
 from tierwise.gateway.messages import Parts
 from tierwise.gateway.meters import Meters
 from tierwise.gateway.reload import PolicyFile
+from tierwise.stores.budgets.memory import MemoryBudgets
 from tierwise.stores.conversations import Conversations
-from tierwise.stores.ledger.sqlite import open_ledger
+from tierwise.stores.ledger.lock import budgets_held
+from tierwise.stores.ledger.reservations import past
+from tierwise.stores.ledger.sqlite import open_ledger, read_ledger
 from tierwise.upstream.client import HttpUpstream
 
 SWITCH_INTERVAL_S: Final = 0.001
@@ -52,14 +55,21 @@ class Settings:
 def serve(settings: Settings, *, ready: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT; calls in flight are finished first.
 
+    Under budgets it holds those of its ledger: a second gateway on the same ledger does not start.
+
     Args:
         settings: how.
         ready: called with the gateway's address once it takes calls.
 
     Raises:
         OSError: the address is taken.
-        LedgerError: the ledger cannot be opened.
+        LedgerError: the ledger cannot be opened, or another process holds its budgets.
     """
+    with budgets_held(settings.ledger_path) if settings.book.policy.budgets else nullcontext():
+        _serve(settings, ready=ready)
+
+
+def _serve(settings: Settings, *, ready: Callable[[str], None]) -> None:
     open_ledger(settings.ledger_path).close()  # fails here, with a clear error, rather than in the server
     listener = listen(settings.host, settings.port)
     address = f"http://{_shown(settings.host)}:{listener.getsockname()[1]}"
@@ -126,7 +136,13 @@ async def _parts(settings: Settings, policy_files: list[PolicyFile]) -> AsyncGen
     ledger = LoopLedger(open_ledger(settings.ledger_path), asyncio.get_running_loop())
     upstream = HttpUpstream(settings.book.policy.upstream)
     parts = Parts(
-        desk=desk, ledger=ledger, upstream=upstream, meters=Meters(), clock=now_us, key=settings.key
+        desk=desk,
+        ledger=ledger,
+        budgets=_resumed(settings.ledger_path),
+        upstream=upstream,
+        meters=Meters(),
+        clock=now_us,
+        key=settings.key,
     )
     watching = None
     if settings.policy_path is not None:
@@ -139,6 +155,14 @@ async def _parts(settings: Settings, policy_files: list[PolicyFile]) -> AsyncGen
             watching.cancel()
         await upstream.close()
         await asyncio.to_thread(ledger.close)
+
+
+def _resumed(ledger_path: Path) -> MemoryBudgets:
+    """The budgets as the ledger has them: what a dead gateway had reserved and not settled is kept."""
+    budgets = MemoryBudgets()
+    with closing(read_ledger(ledger_path)) as ledger:
+        budgets.resume(past(ledger))
+    return budgets
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -4,7 +4,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from tierwise.core.ledger import Decided, Failed, Posted
+from tierwise.core.ledger import Decided, Failed, Posted, SetAside
 from tierwise.usage import Usage
 
 DECIDED: Final = (
@@ -12,6 +12,7 @@ DECIDED: Final = (
     "requested_model", "tier", "decided_model", "acts", "stream", "max_tokens_asked", "max_tokens_sent",
     "policy_version", "selection_probability", "reasons", "changes",
 )  # fmt: skip
+SET_ASIDE: Final = ("call_id", "kind", "at_us", "reserved_nanos", "accounts")
 ENDING: Final = (
     "call_id", "kind", "at_us", "served_model", "stop_reason", "input_tokens", "cache_write_5m_tokens",
     "cache_write_1h_tokens", "cache_read_tokens", "output_tokens", "web_search_requests", "thinking_tokens",
@@ -33,6 +34,12 @@ def decided_row(entry: Decided) -> Row:
         entry.acts, entry.stream, entry.max_tokens_asked, entry.max_tokens_sent, entry.policy_version,
         entry.selection_probability, _encode(entry.reasons).decode(), _encode(entry.changes).decode(),
     )  # fmt: skip
+
+
+def set_aside_row(entry: SetAside) -> Row:
+    """The values of the columns `SET_ASIDE`."""
+    accounts = _encode(entry.accounts).decode()
+    return (entry.call_id, "set-aside", entry.at_us, entry.reserved_nanos, accounts)
 
 
 def ending_row(entry: Posted | Failed) -> Row:

@@ -80,5 +80,11 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     LEFT JOIN entries AS e ON e.call_id = d.call_id AND e.kind IN ('posted', 'failed')
     WHERE d.kind = 'decided';
     """,
+    """
+    ALTER TABLE entries ADD COLUMN reserved_nanos INTEGER;
+    ALTER TABLE entries ADD COLUMN accounts TEXT;
+
+    CREATE INDEX entries_set_aside ON entries (seq) WHERE kind = 'set-aside';
+    """,
 )
 """In order; the file's `user_version` counts those that it has."""

@@ -7,12 +7,22 @@ that a busy event loop gives up the interpreter's lock once a batch and not once
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
+from itertools import count
 from pathlib import Path
 from typing import Final
 
-from tierwise.core.ledger import Decided, Entry, Failed, Posted
+from tierwise.core.ledger import Decided, Entry, Failed, Posted, SetAside
 from tierwise.errors import LedgerTooNew, LedgerUnavailable
-from tierwise.stores.ledger.rows import DECIDED, ENDING, Row, decided_row, ending_row
+from tierwise.stores.ledger.rows import (
+    DECIDED,
+    ENDING,
+    SET_ASIDE,
+    Row,
+    decided_row,
+    ending_row,
+    set_aside_row,
+)
 from tierwise.stores.ledger.schema import MIGRATIONS
 
 BUSY_TIMEOUT_S: Final = 2.0
@@ -37,8 +47,13 @@ class SqliteLedger:
             LedgerUnavailable: nothing was written: the disk is full, another process holds the lock, …
         """
         decided = [decided_row(entry) for entry in entries if isinstance(entry, Decided)]
+        set_aside = [set_aside_row(entry) for entry in entries if isinstance(entry, SetAside)]
         endings = [ending_row(entry) for entry in entries if isinstance(entry, Posted | Failed)]
-        statements = [*_inserts(DECIDED, decided), *_inserts(ENDING, endings)]
+        statements = [
+            *_inserts(DECIDED, decided),
+            *_inserts(SET_ASIDE, set_aside),
+            *_inserts(ENDING, endings),
+        ]
         try:
             if len(statements) > 1:
                 self._transact(statements)
@@ -67,8 +82,10 @@ class SqliteLedger:
 def open_ledger(path: str | Path) -> SqliteLedger:
     """Open a ledger for writing; make it, or bring it to this version, where it is needed.
 
+    An older file is copied beside itself first.
+
     Raises:
-        LedgerUnavailable: it cannot be opened, or is no ledger.
+        LedgerUnavailable: it cannot be opened, or copied, or is no ledger.
         LedgerTooNew: a newer Tierwise wrote it.
     """
     connection = _connect(f"{Path(path).absolute().as_uri()}?mode=rwc", path)
@@ -76,7 +93,7 @@ def open_ledger(path: str | Path) -> SqliteLedger:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         _migrate(connection, str(path))
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         connection.close()
         raise LedgerUnavailable(path=str(path), why=str(error)) from error
     except LedgerTooNew:
@@ -135,10 +152,36 @@ def _migrate(connection: sqlite3.Connection, path: str) -> None:
     found = _version(connection)
     if found > len(MIGRATIONS):
         raise LedgerTooNew(path=path, found=found, known=len(MIGRATIONS))
+    if 0 < found < len(MIGRATIONS):
+        _back_up(connection, path, found)
     for version in range(found, len(MIGRATIONS)):
         connection.executescript(
             f"BEGIN IMMEDIATE; {MIGRATIONS[version]} PRAGMA user_version = {version + 1}; COMMIT;"
         )
+
+
+def _back_up(connection: sqlite3.Connection, path: str, version: int) -> None:
+    """Copy the file as it is, before it is brought to this version."""
+    backup = _new_backup(path, version)
+    try:
+        with closing(sqlite3.connect(backup)) as copy:
+            connection.backup(copy)
+    except sqlite3.Error:
+        backup.unlink()
+        raise
+
+
+def _new_backup(path: str, version: int) -> Path:
+    """Make an empty `NAME.v1.backup`, or `.backup2` and on where that is taken, no more readable than the ledger."""
+    mode = Path(path).stat().st_mode & 0o777
+    for number in count(1):
+        backup = Path(f"{path}.v{version}.backup{number if number > 1 else ''}")
+        try:
+            backup.touch(mode, exist_ok=False)
+        except FileExistsError:
+            continue
+        return backup
+    raise AssertionError
 
 
 def _inserts(columns: Sequence[str], rows: Sequence[Row]) -> list[tuple[str, Row]]:
@@ -160,5 +203,8 @@ def _insert(columns: Sequence[str], rows: int) -> str:
 
 _SIZES: Final = tuple(1 << power for power in range(ROWS_A_STATEMENT.bit_length()))
 _INSERTS: Final = {
-    (len(columns), size): _insert(columns, size) for columns in (DECIDED, ENDING) for size in _SIZES
+    (len(columns), size): _insert(columns, size)
+    for columns in (DECIDED, SET_ASIDE, ENDING)
+    for size in _SIZES
 }
+"""By the number of columns, which no two kinds of row share, and of rows."""
