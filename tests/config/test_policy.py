@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from inline_snapshot import snapshot
 
+from support.policies import TWO_TIERS
 from tierwise.config import Book, load_book, parse_book
 from tierwise.config.prices import shipped_prices
 from tierwise.core.policy import Budget, Contract, MatchRule, Tier, Upstream
@@ -345,7 +346,7 @@ t.toml:8: task_types.default.zzz: is not known
 """)
     assert complaint("zzz = 5\n" + BASE) == (
         "t.toml:1: zzz: is not known\n"
-        "    the keys at the top are mode, strict, conversation_ttl, time_zone, "
+        "    the keys at the top are mode, strict, durability, conversation_ttl, time_zone, "
         "tiers, task_types, match, budgets, upstream, prices"
     )
 
@@ -1386,3 +1387,12 @@ def test_reading_a_policy_brings_in_no_validation_library() -> None:
     seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert seen.stdout == "set()\n"
+
+
+@pytest.mark.parametrize(("line", "durability"), [("", "kill"), ('durability = "power"\n', "power")])
+def test_entries_survive_a_kill_and_a_loss_of_power_where_the_policy_says_so(
+    line: str, durability: str
+) -> None:
+    policy = parse_book(line + TWO_TIERS, file="tierwise.toml").policy
+
+    assert policy.durability == durability

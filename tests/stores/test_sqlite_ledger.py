@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.entries import decided, failed, posted, set_aside
+from tierwise.core.policy import Durability
 from tierwise.errors import LedgerTooNew, LedgerUnavailable
 from tierwise.stores.ledger.schema import MIGRATIONS
 from tierwise.stores.ledger.sqlite import ROWS_A_STATEMENT, open_ledger, read_ledger
@@ -304,3 +305,12 @@ def test_what_was_written_survives_the_death_of_the_process(path: Path) -> None:
     assert (ended.stdout.strip(), ended.returncode) == ("written", -signal.SIGKILL)
     assert rows(path, "SELECT count(*) AS n FROM calls") == [{"n": 100}]
     assert rows(path, "SELECT count(*) AS n FROM entries WHERE kind = 'set-aside'") == [{"n": 100}]
+
+
+@pytest.mark.parametrize(("durability", "synchronous"), [("kill", 1), ("power", 2)])
+def test_a_commit_waits_for_the_disk_only_where_entries_are_to_survive_a_loss_of_power(
+    tmp_path: Path, durability: Durability, synchronous: int
+) -> None:
+    with closing(open_ledger(tmp_path / "ledger.sqlite3", durability=durability)) as ledger:
+        connection = ledger._connection  # pyright: ignore[reportPrivateUsage] — the setting is the connection's own
+        assert connection.execute("PRAGMA synchronous").fetchone() == (synchronous,)

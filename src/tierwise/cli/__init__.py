@@ -58,6 +58,7 @@ COMMANDS: Final[Mapping[str, _Entry]] = {
     "budget": _Entry(
         module="budget", function="budget", summary="Show what the budgets have spent, set aside and left."
     ),
+    "ledger": _Entry(module="ledger", function="ledger", summary="Check a ledger."),
     "sandbox": _Entry(
         module="sandbox", function="sandbox", summary="Serve a provider on loopback, for tries without a key."
     ),

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from tierwise.config import keys
 from tierwise.config.checks import Draft, check
+from tierwise.config.price_keys import PRICES
 from tierwise.config.prices import price_overrides, shipped_prices
 from tierwise.config.reading import Notes, Section, listed_sections, located, named_sections, section
 from tierwise.config.values import SECRET
@@ -78,6 +79,7 @@ def parse_book(text: str, *, file: str, prices: PriceBook | None = None) -> Book
         rules=tuple(rule for rule in draft.rules if rule is not None),
         mode=draft.mode,
         strict=draft.strict,
+        durability=top.take(keys.DURABILITY) or "kill",
         conversation_ttl_s=top.take(keys.CONVERSATION_TTL) or 3600,
         budgets=tuple(budget for budget in draft.budgets if budget is not None),
         time_zone=top.take(keys.TIME_ZONE) or "UTC",
@@ -291,7 +293,7 @@ def _upstream(top: Section) -> Upstream:
 
 def _with_own_prices(top: Section, prices: PriceBook, version: str) -> PriceBook:
     """The prices with the policy's `[[prices]]` in place, those that can be used."""
-    listed = listed_sections(keys.PRICES, top.values.get("prices", []), top.notes)
+    listed = listed_sections(PRICES, top.values.get("prices", []), top.notes)
     tables = _usable_together([table for table in listed if table is not None and _fits(table)], prices)
     if not tables:
         return prices

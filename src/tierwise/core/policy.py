@@ -16,6 +16,9 @@ Thinking: TypeAlias = Literal["off", "adaptive", "keep"]
 Mode: TypeAlias = Literal["route", "observe"]
 """route: decisions act. observe: calls go as asked, and what would have been decided is recorded."""
 
+Durability: TypeAlias = Literal["kill", "power"]
+"""What an entry survives: the end of the process at any moment, or also a loss of power."""
+
 Scope: TypeAlias = Literal["all", "key", "run", "agent", "type", "task"]
 Window: TypeAlias = Literal["lifetime", "hour", "day", "month"]
 WhenShort: TypeAlias = Literal["shrink", "refuse"]
@@ -119,6 +122,7 @@ class Policy:
     """Whether a declared type that the policy does not know is refused."""
     conversation_ttl_s: int = 3600
     """How long after its last call a conversation keeps its tier, in seconds."""
+    durability: Durability = "kill"
     budgets: tuple[Budget, ...] = ()
     time_zone: str = "UTC"
     """IANA name of the zone whose calendar the budgets' windows follow."""

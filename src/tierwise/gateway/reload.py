@@ -67,6 +67,8 @@ class PolicyFile:
         if book.policy.budgets and not before.budgets:
             running = replace(running, budgets=())
             log.warning("[[budgets]] are new to this gateway: they take effect at the next start")
+        if book.policy.durability != before.durability:
+            log.warning("durability is not the one in use: it takes effect at the next start")
         self._desk.book = replace(book, policy=running)
         log.info("policy %s took over from %s", book.policy.version, before.version)
         for warning in book.warnings:

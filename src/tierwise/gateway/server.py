@@ -32,6 +32,10 @@ SWITCH_INTERVAL_S: Final = 0.001
 """How long the event loop keeps the interpreter while the ledger's thread waits for it."""
 
 
+FORGET_EVERY_S: Final = 60
+FORGOTTEN_AFTER_S: Final = 3600
+"""How long after its window an account is still held: no call waits as long between its reading and its claim."""
+
 KEEP_ALIVE_S: Final = 65
 """How long an idle connection of a caller is kept: longer than SDKs keep theirs, so that they close first."""
 
@@ -133,26 +137,28 @@ def gateway(settings: Settings) -> Gateway:
 @asynccontextmanager
 async def _parts(settings: Settings, policy_files: list[PolicyFile]) -> AsyncGenerator[Parts]:
     desk = Desk(settings.book, conversations=Conversations(), clock=now_us, new_id=call_ids())
-    ledger = LoopLedger(open_ledger(settings.ledger_path), asyncio.get_running_loop())
+    store = open_ledger(settings.ledger_path, durability=settings.book.policy.durability)
+    ledger = LoopLedger(store, asyncio.get_running_loop())
     upstream = HttpUpstream(settings.book.policy.upstream)
+    budgets = _resumed(settings.ledger_path)
     parts = Parts(
         desk=desk,
         ledger=ledger,
-        budgets=_resumed(settings.ledger_path),
+        budgets=budgets,
         upstream=upstream,
         meters=Meters(),
         clock=now_us,
         key=settings.key,
     )
-    watching = None
+    watches = [asyncio.create_task(_forget_ended(budgets))]
     if settings.policy_path is not None:
         policy_files.append(PolicyFile(settings.policy_path, desk))
-        watching = asyncio.create_task(policy_files[0].watch())
+        watches.append(asyncio.create_task(policy_files[0].watch()))
     try:
         yield parts
     finally:
-        if watching is not None:
-            watching.cancel()
+        for watch in watches:
+            watch.cancel()
         await upstream.close()
         await asyncio.to_thread(ledger.close)
 
@@ -163,6 +169,13 @@ def _resumed(ledger_path: Path) -> MemoryBudgets:
     with closing(read_ledger(ledger_path)) as ledger:
         budgets.resume(past(ledger))
     return budgets
+
+
+async def _forget_ended(budgets: MemoryBudgets) -> None:
+    """Let go of accounts whose windows have ended, again and again, until cancelled."""
+    while True:
+        await asyncio.sleep(FORGET_EVERY_S)
+        budgets.forget_ended(now_us() - FORGOTTEN_AFTER_S * 1_000_000)
 
 
 def listen(host: str, port: int) -> socket.socket:

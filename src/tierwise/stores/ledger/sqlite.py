@@ -1,7 +1,8 @@
 """The ledger in one SQLite file, in WAL mode: one connection writes, any number read.
 
 An entry is durable once its transaction is committed: it survives the death of the process at any moment. (The
-operating system has the bytes; SQLite's own checkpoints bring them to the disk.) A batch is one statement, so
+operating system has the bytes; SQLite's own checkpoints bring them to the disk.) Opened with the durability `power`,
+a commit waits until the disk has them. A batch is one statement, so
 that a busy event loop gives up the interpreter's lock once a batch and not once an entry.
 """
 
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from tierwise.core.ledger import Decided, Entry, Failed, Posted, SetAside
+from tierwise.core.policy import Durability
 from tierwise.errors import LedgerTooNew, LedgerUnavailable
 from tierwise.stores.ledger.rows import (
     DECIDED,
@@ -24,6 +26,9 @@ from tierwise.stores.ledger.rows import (
     set_aside_row,
 )
 from tierwise.stores.ledger.schema import MIGRATIONS
+
+_SYNCHRONOUS: Final[dict[Durability, str]] = {"kill": "NORMAL", "power": "FULL"}
+"""In WAL mode, FULL syncs the log after each commit: https://www.sqlite.org/pragma.html#pragma_synchronous"""
 
 BUSY_TIMEOUT_S: Final = 2.0
 """How long a write waits for another process's lock before it fails, and is tried again."""
@@ -79,7 +84,7 @@ class SqliteLedger:
             raise
 
 
-def open_ledger(path: str | Path) -> SqliteLedger:
+def open_ledger(path: str | Path, *, durability: Durability = "kill") -> SqliteLedger:
     """Open a ledger for writing; make it, or bring it to this version, where it is needed.
 
     An older file is copied beside itself first.
@@ -91,7 +96,7 @@ def open_ledger(path: str | Path) -> SqliteLedger:
     connection = _connect(f"{Path(path).absolute().as_uri()}?mode=rwc", path)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[durability]}")
         _migrate(connection, str(path))
     except (sqlite3.Error, OSError) as error:
         connection.close()
