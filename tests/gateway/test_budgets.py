@@ -213,3 +213,17 @@ def test_one_process_at_a_time_holds_the_budgets_of_a_ledger(tmp_path: Path) -> 
         pass
     with budgets_held(ledger):
         pass
+
+
+def test_a_second_gateway_on_the_same_budgets_does_not_start_and_says_what_to_do(tmp_path: Path) -> None:
+    policy, ledger = tmp_path / "tierwise.toml", tmp_path / "ledger.sqlite3"
+    policy.write_text(budgeted("1.00"))
+    command = [sys.executable, "-m", "tierwise", "serve", "--port", "0"]
+    command += ["--policy", str(policy), "--ledger", str(ledger)]
+
+    with budgets_held(ledger):
+        second = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    assert second.returncode == 3
+    assert f"held by process {os.getpid()}" in second.stderr
+    assert "give this one a --ledger of its own" in second.stderr

@@ -14,7 +14,7 @@ from support.plays import calls
 from support.policies import TWO_TIERS, book
 from support.transcripts import JSON, MemoryUpstream, Transcript, message
 from tierwise.config import Book
-from tierwise.gateway.headers import outgoing_headers, readable_headers, returned_headers, safe
+from tierwise.gateway.headers import credential_id, outgoing_headers, readable_headers, returned_headers, safe
 from tierwise.wire.requests import read_request
 
 BODY = b'{"model":"claude-opus-5-5","max_tokens":9,"messages":[{"role":"user","content":"Hi"}]}'
@@ -243,3 +243,15 @@ def test_what_is_not_hop_by_hop_passes_in_order_whatever_it_is(
 
     assert returned_headers(headers) == kept
     assert outgoing_headers(headers, key=None) == [*kept, PLAIN]
+
+
+def test_a_key_has_one_name_in_either_header_and_its_name_does_not_tell_it() -> None:
+    names = {
+        credential_id([(b"x-api-key", b"sk-secret")]),
+        credential_id([(b"accept", b"*/*"), (b"authorization", b"Bearer sk-secret")]),
+    }
+
+    (name,) = names
+    assert "secret" not in name
+    assert name != credential_id([(b"x-api-key", b"sk-other")])
+    assert credential_id([]) == "gateway"

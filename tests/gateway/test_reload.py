@@ -281,3 +281,27 @@ def test_health_is_bad_while_the_ledger_is_locked_and_good_again_after(
     assert "locked" in problem
     assert (refused, served, after) == (503, 502, None)
     assert [recorded["error"] for recorded in calls(used.ledger_path)] == ["unreachable"]
+
+
+BUDGETED = TWO_TIERS + '\n[[budgets]]\nscope = "all"\nlimit_usd = "{}"\n'
+
+
+def test_the_first_budgets_take_effect_at_the_next_start_and_the_log_says_so(
+    file: PolicyFile, desk: Desk, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path.write_text(BUDGETED.format(5))
+    file.look()
+
+    assert desk.book.policy.budgets == ()
+    assert "they take effect at the next start" in caplog.text
+
+
+def test_a_limit_that_is_edited_holds_at_once(path: Path) -> None:
+    path.write_text(BUDGETED.format(5))
+    desk = Desk(load_book(path), conversations=Conversations(), clock=lambda: 0, new_id=lambda: "c1")
+    file = PolicyFile(path, desk)
+    path.write_text(BUDGETED.format(75))
+    file.look()
+
+    (budget,) = desk.book.policy.budgets
+    assert budget.limit_nanos == 75 * 10**9
