@@ -76,14 +76,11 @@ _NOT_NEGATIVE: Final = (
 _one_ending: Final = _calls(_ONE_ENDING)
 
 
-def _conserved(ledger: sqlite3.Connection) -> list[str]:
-    return [totals.key for totals in account_totals(ledger) if not _balance(totals).holds]
-
-
 def _agreed(ledger: sqlite3.Connection) -> list[str]:
     budgets = MemoryBudgets()
     budgets.resume(past(ledger))
-    return [t.key for t in account_totals(ledger) if budgets.balance(t.key) != _balance(t)]
+    balances = [(totals.key, _balance(totals)) for totals in account_totals(ledger)]
+    return [key for key, balance in balances if not balance.holds or balance != budgets.balance(key)]
 
 
 def _balance(totals: AccountTotals) -> Balance:
@@ -102,8 +99,7 @@ LAWS: Final[Mapping[str, Callable[[sqlite3.Connection], list[str]]]] = {
     "no call has two endings": _one_ending,
     "money is set aside before a call ends": _calls(_IN_ORDER),
     "no amount is negative": _calls(_NOT_NEGATIVE),
-    "reserved + overrun = pending + posted + released, by account": _conserved,
-    "both folds of each account agree": _agreed,
+    "money is conserved on every account, and both folds agree": _agreed,
 }
 """By the sentence that says it."""
 
