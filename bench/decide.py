@@ -6,7 +6,8 @@ from typing import Final
 from measuring import Spread, arguments, show, timed, write
 from tierwise.config import Book, parse_book, starter_policy
 from tierwise.core.call import Call
-from tierwise.core.exchange import Exchange, Recorded, ReplyBegan, ReplyEnded
+from tierwise.core.effects import Recorded, ReplyBegan, ReplyEnded
+from tierwise.core.exchange import Exchange
 from tierwise.core.planning import Plan, plan
 from tierwise.core.routing import decide
 from tierwise.core.tasks import name_task

@@ -1,16 +1,18 @@
 """How far many agents at once overspend a run's budget of $1: held by Tierwise, and checked before, charged after.
 
-    python bench/overspend.py [--quick] [--agents 1,20,200,1000] [--json FILE]
+    python bench/overspend.py [--quick] [--agents 1,20,200,1000] [--settings "in process,four workers"] [--json FILE]
 
 Each agent makes call after call until it is refused and no call of the run is in flight any more. The total is the
 provider's own bill, which shares no code with the gateway. The baseline is the loop that most gateways have: look
-at what is spent, call, add what the call cost.
+at what is spent, call, add what the call cost; one counter for all agents, which flatters it where there are several
+processes. Workers share a ledger file, the two gateways a PostgreSQL; the balances of both are in a Valkey.
 """
 
 import argparse
 import asyncio
-import tempfile
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -19,9 +21,12 @@ import aiohttp
 from rich.console import Console
 from rich.table import Table
 
+from gateways import SETTINGS, Servers, Setting, fleet, servers
 from measuring import arguments, write
-from tierwise.cli.child import gateway_process
 from tierwise.sandbox.server import Running, running_process
+from tierwise.stores.ledger.opening import read_ledger
+from tierwise.stores.ledger.reservations import account_totals
+from tierwise.stores.ledger.verification import verify
 
 LIMIT_USD: Final = Decimal(1)
 
@@ -44,7 +49,9 @@ limit_usd = "{LIMIT_USD}"
 """
 
 REPLY_TOKENS: Final = 400
-HEADERS: Final = {"x-api-key": "any", "anthropic-version": "2026-10-21", "x-tierwise-run-id": "run-1"}
+HEADERS: Final = {"x-api-key": "any", "anthropic-version": "2026-10-21"}
+
+QUICK: Final = {"in process": (20, 200), "four workers": (40,), "two gateways": (40,)}
 
 Call: TypeAlias = Callable[[aiohttp.ClientSession, dict[str, Any]], Awaitable[bool]]
 """Makes one call; False where the agent has to stop."""
@@ -52,43 +59,67 @@ Call: TypeAlias = Callable[[aiohttp.ClientSession, dict[str, Any]], Awaitable[bo
 
 def main() -> None:
     asked = arguments("Measures how far parallel agents overspend a budget of $1.", _more)
-    agents = [int(number) for number in asked.agents.split(",")]
-    if asked.quick:
-        agents = [number for number in agents if number <= 200]
-    rows = [_row(number) for number in agents]
+    names = asked.settings.split(",")
+    agents = {name: asked.agents or (QUICK[name] if asked.quick else (1, 20, 200, 1000)) for name in names}
+    baselines = {number: _checked_then_charged(number) for number in sorted({*sum(agents.values(), ())})}
+    with servers() as shared:
+        rows = [row for name in names for row in _rows(SETTINGS[name], agents[name], shared)]
+    for row in rows:
+        row["baseline_overspend_usd"] = _overspend(baselines[row["agents"]])
     _show(rows)
     write(asked.json, {"rows": rows})
 
 
 def _more(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--agents", default="1,20,200,1000", help="how many at once, a run each")
+    parser.add_argument("--agents", type=_numbers, help="how many at once, a run each")
+    parser.add_argument("--settings", default=",".join(SETTINGS), help="which, by name")
 
 
-def _row(agents: int) -> dict[str, Any]:
-    total = _through_the_gateway(agents)
-    baseline = _checked_then_charged(agents)
-    return {
-        "setting": "in process",
-        "agents": agents,
-        "gateways": 1,
-        "limit_usd": float(LIMIT_USD),
-        "provider_total_usd": float(total),
-        "overspend_usd": float(max(Decimal(0), total - LIMIT_USD)),
-        "used_share": float(total / LIMIT_USD),
-        "baseline_overspend_usd": float(max(Decimal(0), baseline - LIMIT_USD)),
-    }
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in text.split(","))
 
 
-def _through_the_gateway(agents: int) -> Decimal:
-    with tempfile.TemporaryDirectory() as folder, running_process("--latency-ms", "20") as sandbox:
-        policy = Path(folder, "tierwise.toml")
-        policy.write_text(POLICY, encoding="utf-8")
-        ledger = Path(folder, "ledger.sqlite3")
-        with gateway_process(
-            policy=policy, ledger=ledger, upstream=sandbox.base_url, log_level="error"
-        ) as address:
-            asyncio.run(_run(address, agents, _until_nothing_is_pending))
-        return _bill(sandbox)
+def _rows(setting: Setting, numbers: tuple[int, ...], shared: Servers) -> Iterator[dict[str, Any]]:
+    """Yield a row for each number of agents; each has a run of its own."""
+    with (
+        running_process("--latency-ms", "10") as sandbox,
+        fleet(setting, POLICY, upstream=sandbox.base_url, shared=shared) as gateways,
+    ):
+        for agents in numbers:
+            sandbox.reset()
+            begun = time.monotonic()
+            asyncio.run(_run(gateways.addresses, agents, _until_nothing_is_pending))
+            seconds = time.monotonic() - begun
+            total = _bill(sandbox)
+            yield {
+                "setting": setting.name,
+                "agents": agents,
+                "gateways": setting.processes,
+                "limit_usd": float(LIMIT_USD),
+                "provider_total_usd": float(total),
+                "overspend_usd": _overspend(total),
+                "used_share": float(total / LIMIT_USD),
+                **_told_by_the_ledger(gateways.ledger, f"run-{agents}"),
+                "seconds": seconds,
+            }
+
+
+def _overspend(total: Decimal) -> float:
+    return float(max(Decimal(0), total - LIMIT_USD))
+
+
+def _told_by_the_ledger(path: Path | str, run: str) -> dict[str, Any]:
+    """A run's money as the ledger has it, how many processes took its calls, and whether the ledger is sound."""
+    with closing(read_ledger(path)) as ledger:
+        makers = {row["call_id"][:-8] for row in ledger.rows(_CALLS, (run,))}
+        (account,) = (account for account in account_totals(ledger) if f"|{run}|" in account.key)
+        sound = not any(finding.breaches for finding in verify(ledger))
+    total = Decimal(account.posted_nanos + account.pending_nanos).scaleb(-9)
+    return {"served_by": len(makers), "ledger_total_usd": float(total), "ledger_is_sound": sound}
+
+
+_CALLS: Final = "SELECT call_id FROM entries WHERE kind = 'decided' AND run_id = ?"
+"""An id is its process's own but for the last eight digits, which count."""
 
 
 async def _until_nothing_is_pending(session: aiohttp.ClientSession, body: dict[str, Any]) -> bool:
@@ -117,12 +148,13 @@ def _checked_then_charged(agents: int) -> Decimal:
         spent += (5 * Decimal(usage["input_tokens"]) + 25 * Decimal(usage["output_tokens"])) / 1_000_000
         return True
 
-    with running_process("--latency-ms", "20") as sandbox:
-        asyncio.run(_run(sandbox.base_url, agents, call))
+    with running_process("--latency-ms", "10") as sandbox:
+        asyncio.run(_run([sandbox.base_url], agents, call))
         return _bill(sandbox)
 
 
-async def _run(address: str, agents: int, call: Call) -> None:
+async def _run(addresses: Sequence[str], agents: int, call: Call) -> None:
+    """Let agents go on until all have stopped; they take the addresses in turn."""
     body = {
         "max_tokens": 512,
         "thinking": {"type": "disabled"},
@@ -130,14 +162,21 @@ async def _run(address: str, agents: int, call: Call) -> None:
             {"role": "user", "content": f"Draft the letter. [[sandbox output_tokens={REPLY_TOKENS}]]"}
         ],
     }
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(address, headers=HEADERS, connector=connector) as session:
+    headers = {**HEADERS, "x-tierwise-run-id": f"run-{agents}"}
 
-        async def agent() -> None:
-            while await call(session, body):
-                pass
+    async def agents_at(address: str, number: int) -> None:
+        connector = aiohttp.TCPConnector(limit=0)
+        async with aiohttp.ClientSession(address, headers=headers, connector=connector) as session:
 
-        await asyncio.gather(*(agent() for _ in range(agents)))
+            async def agent() -> None:
+                while await call(session, body):
+                    pass
+
+            await asyncio.gather(*(agent() for _ in range(number)))
+
+    places = len(addresses)
+    numbers = [len(range(place, agents, places)) for place in range(places)]
+    await asyncio.gather(*(agents_at(*each) for each in zip(addresses, numbers, strict=True)))
 
 
 def _bill(sandbox: Running) -> Decimal:
@@ -145,16 +184,21 @@ def _bill(sandbox: Running) -> Decimal:
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
-    table = Table(title=f"a run's budget of ${LIMIT_USD}: hard, in one process", title_justify="left")
-    for column in ("agents", "provider's total", "overspend", "used", "baseline's overspend"):
+    table = Table(
+        title=f"a run's budget of ${LIMIT_USD}: overspent, and by the baseline", title_justify="left"
+    )
+    table.add_column("setting", no_wrap=True)
+    for column in ("agents", "provider's total", "overspend", "used", "baseline", "seconds"):
         table.add_column(column, justify="right")
     for row in rows:
         table.add_row(
+            row["setting"],
             str(row["agents"]),
             f"${row['provider_total_usd']:.4f}",
             f"${row['overspend_usd']:.4f}",
             f"{row['used_share']:.1%}",
             f"${row['baseline_overspend_usd']:.4f}",
+            f"{row['seconds']:.1f}",
         )
     Console().print(table)
 

@@ -21,9 +21,10 @@ from tierwise.cli import COMMANDS, app
 from tierwise.config import parse_book
 from tierwise.config.starter import starter_policy
 from tierwise.core import tasks
+from tierwise.engine import doors, headers
 from tierwise.gateway import app as routes
-from tierwise.gateway import errors, headers, passthrough
 from tierwise.stores.ledger.schema import MIGRATIONS
+from tierwise.wire import errors
 
 ROOT: Final = Path(__file__).parents[1]
 DOCS: Final = ROOT / "docs"
@@ -169,17 +170,35 @@ def run(command: str, folder: Path) -> str:
 
 
 def commands() -> dict[str, set[str]]:
-    """The options of each command."""
+    """The options of each command, and of each command of a group: `ledger verify`."""
     group: Any = typer.main.get_command(app)
     context = group.make_context("tierwise", [], resilient_parsing=True)
-    return {
-        name: {
-            option
-            for parameter in group.resolve_command(context, [name])[1].params
-            for option in (*parameter.opts, *parameter.secondary_opts)
-        }
-        for name in COMMANDS
+    loaded = {name: group.resolve_command(context, [name])[1] for name in COMMANDS}
+    inner = {
+        f"{name} {its}": command
+        for name, outer in loaded.items()
+        for its, command in getattr(outer, "commands", {}).items()
     }
+    return {name: options(command) for name, command in (loaded | inner).items()}
+
+
+def options(command: Any) -> set[str]:
+    return {
+        option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
+    } | {"--help"}
+
+
+COMMANDS_OF_ALL: Final = commands()
+LISTED: Final = {name.removesuffix(" list") for name in COMMANDS_OF_ALL if name.endswith(" list")}
+"""Groups whose `list` is meant where no command is named."""
+
+
+def named(words: list[str]) -> str:
+    """The command that a command line begins with."""
+    inner = " ".join(words[:2])
+    if inner in COMMANDS_OF_ALL:
+        return inner
+    return f"{words[0]} list" if words[0] in LISTED and "--help" not in words else words[0]
 
 
 def command_lines() -> Iterator[tuple[str, str, list[str]]]:
@@ -192,17 +211,15 @@ def command_lines() -> Iterator[tuple[str, str, list[str]]]:
         ]
         for line in "\n".join(code).split("\n"):
             for call in re.split(r"\btierwise (?=[a-z]+\b)", line)[1:]:
-                command, *words = re.split(r"`| -- ", call)[0].split()
-                yield name, command, [word for word in words if re.fullmatch(r"--?[a-z][a-z-]*", word)]
+                words = re.split(r"`| -- ", call)[0].split()
+                yield name, named(words), [word for word in words if re.fullmatch(r"--?[a-z][a-z-]*", word)]
 
 
 def test_every_command_in_the_documentation_exists_with_its_options() -> None:
-    known = {name: options | {"--help"} for name, options in commands().items()}
-
     wrong = [
-        (page, command, options)
-        for page, command, options in command_lines()
-        if command not in known or not known[command].issuperset(options)
+        (page, command, words)
+        for page, command, words in command_lines()
+        if command not in COMMANDS_OF_ALL or not COMMANDS_OF_ALL[command].issuperset(words)
     ]
 
     assert not wrong
@@ -211,7 +228,8 @@ def test_every_command_in_the_documentation_exists_with_its_options() -> None:
 def test_every_command_is_used_somewhere_in_the_documentation() -> None:
     used = {command for page, command, _ in command_lines() if page != "docs/reference/cli.md"}
 
-    assert used >= COMMANDS.keys()
+    groups = {name.split()[0] for name in COMMANDS_OF_ALL if " " in name}
+    assert used >= COMMANDS_OF_ALL.keys() - groups
 
 
 # --- Names.
@@ -238,7 +256,7 @@ def test_every_header_of_ours_is_on_the_page_of_headers() -> None:
 def test_every_address_of_ours_is_on_the_page_of_addresses() -> None:
     page = PAGES["docs/reference/http.md"]
     own = re.findall(r'"(/tierwise/\w+|/api/\w+)"', Path(str(routes.__file__)).read_text("utf-8"))
-    addresses = (*own, routes.MESSAGES, passthrough.COUNT_TOKENS, *passthrough.NOT_SUPPORTED)
+    addresses = (*own, doors.MESSAGES, doors.COUNT_TOKENS, *doors.NOT_SUPPORTED)
 
     assert own
     assert not [address for address in addresses if address not in page]

@@ -23,10 +23,10 @@ import typer
 
 from tierwise import usage
 from tierwise.cli import COMMANDS, app
-from tierwise.core import exchange, ledger, matrix
+from tierwise.core import effects, exchange, ledger, matrix
 from tierwise.core.catalog import MODELS
-from tierwise.gateway.errors import WIRE_ERRORS
 from tierwise.stores.ledger.schema import MIGRATIONS
+from tierwise.wire.errors import WIRE_ERRORS
 
 REFERENCE: Final = Path(__file__).parents[1] / "docs" / "reference"
 
@@ -82,11 +82,11 @@ def states_page() -> str:
         "",
         "## Events, which a driver gives to the machine",
         "",
-        *_table(("event", "meaning"), _sentences(exchange.Event)),
+        *_table(("event", "meaning"), _sentences(effects.Event)),
         "",
         "## Effects, which the machine asks of a driver",
         "",
-        *_table(("effect", "meaning"), _sentences(exchange.Effect)),
+        *_table(("effect", "meaning"), _sentences(effects.Effect)),
     )
 
 
@@ -107,11 +107,17 @@ def cli_page() -> str:
     lines = ["## `tierwise`", "", *_help(group, context)]
     for name in COMMANDS:
         _, command, _ = group.resolve_command(context, [name])
-        inner = command.make_context(
-            f"tierwise {name}", [], resilient_parsing=True, terminal_width=HELP_WIDTH
-        )
-        lines += ["", f"## `tierwise {name}`", "", *_help(command, inner)]
+        lines += _command_help(command, f"tierwise {name}", "##")
     return _page("Commands", "src/tierwise/cli", "What `--help` says.", "", *lines)
+
+
+def _command_help(command: Any, name: str, heading: str) -> list[str]:
+    """The help of a command, and of the commands that it has itself."""
+    context = command.make_context(name, [], resilient_parsing=True, terminal_width=HELP_WIDTH)
+    lines = ["", f"{heading} `{name}`", "", *_help(command, context)]
+    for inner, its in getattr(command, "commands", {}).items():
+        lines += _command_help(its, f"{name} {inner}", f"{heading}#")
+    return lines
 
 
 def _help(command: Any, context: Any) -> list[str]:
@@ -123,8 +129,8 @@ def _help(command: Any, context: Any) -> list[str]:
 
 _UNSAID: Final[Mapping[str, str]] = {
     "seq": "Place in the order of writing.",
-    "call_id": "The call, as the reply's header `x-tierwise-call-id` names it.",
-    "kind": "`decided`, `set-aside`, `posted` or `failed`.",
+    "call_id": "The call, as the reply's header `x-tierwise-call-id` names it; of a top-up, the entry's own id.",
+    "kind": "`decided`, `set-aside`, `posted`, `failed`, `settled` or `topped-up`.",
     "task_id": "The task, as the header `x-tierwise-task-id` names it.",
     "run_id": "The run, as `x-tierwise-run-id` names it, else `x-claude-code-session-id`.",
     "agent": "The agent, as `x-tierwise-agent` names it, else `x-claude-code-agent-id`.",
@@ -135,14 +141,24 @@ _UNSAID: Final[Mapping[str, str]] = {
     "stop_reason": "As the reply says it: `end_turn`, `tool_use`, `max_tokens`, …",
     "thinking_tokens": "Of the output, how many were thinking; NULL where the provider does not say.",
     "price_version": "Date and hash of the price data; with the policy's version behind it where that has prices.",
-    "reserved_nanos": "What was set aside: the call's worst case.",
     "fault": "Whose doing it was: `caller`, `provider` or `gateway`.",
+    "basis": "`reconciled`: the provider's own report says it. `assumed`: nobody could say it in time, and the worst "
+    "case is taken.",
+    "who": "Who raised the limit.",
+    "why": "And why.",
 }
 """Meanings of the columns whose fields have no docstring, for their names say enough where they stand."""
 
 _ENDED: Final = "Of an ending: when the reply ended."
 
-_KINDS: Final = (ledger.Decided, ledger.SetAside, ledger.Posted, ledger.Failed)
+_KINDS: Final = (
+    ledger.Decided,
+    ledger.SetAside,
+    ledger.Posted,
+    ledger.Failed,
+    ledger.Settled,
+    ledger.ToppedUp,
+)
 
 
 def ledger_page() -> str:
@@ -152,6 +168,10 @@ def ledger_page() -> str:
             connection.executescript(migration)
         columns = _columns(connection, "entries")
         of_calls = _columns(connection, "calls")
+        names = connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'entries'"
+        )
+        tables = {name: _columns(connection, name) for (name,) in names.fetchall()}
     said = _said()
     unused = _UNSAID.keys() - columns.keys() | _UNSAID.keys() & said.keys()
     if unused:
@@ -164,12 +184,14 @@ def ledger_page() -> str:
     return _page(
         "The ledger",
         "src/tierwise/core/ledger.py and stores/ledger/schema.py",
-        "A ledger is one SQLite file in WAL mode; any program may read it while a gateway writes. Its one table",
-        "`entries` holds immutable events: triggers refuse every UPDATE and DELETE. A call has one entry `decided`",
-        "and, once it has ended, one entry `posted` or `failed`; under a budget, one `set-aside` between them. Amounts",
-        "are whole nanodollars (10⁻⁹ US dollars), times are microseconds, `reasons`, `changes` and `accounts` are JSON",
-        "lists of strings, `acts` and `stream` are 0 or 1. NULL is unknown, or not of this kind of entry; it is never",
-        "zero. Prompts and replies are not recorded.",
+        "A ledger is one SQLite file in WAL mode, or a database in PostgreSQL with the same tables; any program may",
+        "read it while a gateway writes. Its table `entries` holds immutable events: triggers refuse every UPDATE,",
+        "and every DELETE but that of `tierwise ledger prune`. A call has one entry `decided` and, once it has ended,",
+        "one entry `posted` or `failed`; under a budget, one `set-aside` between them; and one `settled`, where its",
+        "cost was told later. A `topped-up` is no call's: it raises the limit of an account. Amounts are whole",
+        "nanodollars (10⁻⁹ US dollars), times are microseconds, `reasons`, `changes` and `accounts` are JSON lists of",
+        "strings, `acts` and `stream` are 0 or 1. NULL is unknown, or not of this kind of entry; it is never zero.",
+        "Prompts and replies are not recorded.",
         "",
         "## Table `entries`",
         "",
@@ -178,10 +200,40 @@ def ledger_page() -> str:
         "## View `calls`",
         "",
         "One row a call: the columns of its decision beside those of its ending, which are NULL while it has none.",
-        f"Two have other names there: {renamed} are the ending's `kind` and `at_us`.",
+        f"Two have other names there: {renamed} are the ending's `kind` and `at_us`. `cost_nanos` is the ending's, or",
+        "that of the entry `settled`, whose `basis` and `note` stand beside it.",
         "",
         *_QUERIES,
+        "",
+        "## Derived tables",
+        "",
+        "They hold what the entries add up to, so that reports and starts do not read them all. A gateway brings them",
+        "up to date while it writes, and they may be a few thousand entries behind: `tierwise report` and `tierwise",
+        "budget` add the rest. Rows with `pruned = 1` stand for entries that are deleted; nothing else in these",
+        "tables is more than the entries say.",
+        "",
+        *_table(("table", "holds", "columns"), _derived(tables)),
     )
+
+
+_DERIVED: Final[Mapping[str, str]] = {
+    "ledger": "The ledger's own id, which names it in a budget store; a copy by `tierwise ledger copy` has another.",
+    "summary": "Up to which entry the others hold the entries.",
+    "totals": "Calls, money and tokens of each hour since 1970 (UTC) by each dimension of `tierwise report`.",
+    "unknown_types": "Calls of each hour that declare a task type which the policy does not know.",
+    "balances": "What each account of the budgets holds; of one that counts calls, in calls.",
+    "open_reservations": "Calls whose reservation is not settled.",
+    "pruning": "Calls whose entries are being deleted; empty otherwise.",
+}
+
+
+def _derived(tables: Mapping[str, Iterable[str]]) -> list[tuple[str, str, str]]:
+    if tables.keys() != _DERIVED.keys():
+        raise KeyError(*sorted(tables.keys() ^ _DERIVED.keys()))
+    return [
+        (f"`{name}`", meaning, ", ".join(f"`{column}`" for column in tables[name]))
+        for name, meaning in _DERIVED.items()
+    ]
 
 
 _QUERIES: Final = (
@@ -210,7 +262,10 @@ def _columns(connection: sqlite3.Connection, table: str) -> dict[str, str]:
 def _said() -> dict[str, str]:
     """The docstring of each field, by the column that holds it; two where two kinds of entry differ."""
     fields = _field_docs(ledger) | _field_docs(usage)
-    said = {**fields["Usage"], **fields["Timings"], **fields["SetAside"], **fields["Decided"]}
+    said: dict[str, str] = {}
+    for kind in ("Usage", "Timings", "SetAside", "Settled", "ToppedUp", "Decided"):
+        said |= fields[kind]
+    del said["entry_id"]
     said["at_us"] = f"{said['at_us']} {_ENDED}"
     for name in fields["Posted"].keys() | fields["Failed"].keys():
         posted, failed = fields["Posted"].get(name), fields["Failed"].get(name)
@@ -243,7 +298,7 @@ def _filled_by(column: str) -> Iterator[str]:
         names = set(kind.__dataclass_fields__)
         if "usage" in names:
             names |= set(usage.Usage.__dataclass_fields__) | set(ledger.Timings.__dataclass_fields__)
-        if column in names | {"seq", "kind"}:
+        if column in names | {"seq", "kind", "call_id"}:
             yield _kind_name(kind)
 
 
@@ -262,6 +317,7 @@ _MEANINGS: Final[Mapping[str, str]] = {
     "ineligible": "No tier's model takes this body. The message says why, tier by tier.",
     "thread": "The body continues a thread of another model. The SDKs answer by sending the whole conversation.",
     "budget": "A budget has less left than the call may cost. The message and the headers say which, and until when.",
+    "budget-store": "The store of the balances cannot be reached, so nobody knows what a hard budget has left.",
     "unpriced": "The model has no price, and a hard budget or `max_cost_usd` counts the call.",
     "too-dear": "The call's worst case is above its contract's `max_cost_usd`, at every useful cap.",
     "not-supported": "Message Batches and text completions: they would cost money that the ledger does not see.",
@@ -287,7 +343,7 @@ def errors_page() -> str:
     ]
     return _page(
         "Errors that callers see",
-        "src/tierwise/gateway/errors.py",
+        "src/tierwise/wire/errors.py",
         "An error of the gateway has the provider's shape, so that every SDK understands it:",
         "",
         "```json",

@@ -5,6 +5,10 @@
     router = tierwise.Router.from_file("tierwise.toml")
     decision = router.route("extraction")
 
+    client = anthropic.Anthropic(middleware=[tierwise.middleware(router)])
+    with tierwise.task("extraction", run="run-7", agent="reader"):
+        client.messages.create(...)
+
 Names are loaded when they are first used, so that importing the package costs nothing.
 """
 
@@ -12,20 +16,43 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from tierwise.client.middleware import middleware
+    from tierwise.client.session import Session
+    from tierwise.client.tasks import in_task, task
+    from tierwise.client.transport import AsyncTransport, Transport
     from tierwise.core.decision import Decision
     from tierwise.engine.router import Router
     from tierwise.errors import PolicyError, TierwiseError, UnknownTaskType
 
     __version__: str
 
-__all__ = ["Decision", "PolicyError", "Router", "TierwiseError", "UnknownTaskType", "__version__"]
+__all__ = [
+    "AsyncTransport",
+    "Decision",
+    "PolicyError",
+    "Router",
+    "Session",
+    "TierwiseError",
+    "Transport",
+    "UnknownTaskType",
+    "__version__",
+    "in_task",
+    "middleware",
+    "task",
+]
 
 _HOMES: Final = {
+    "AsyncTransport": "tierwise.client.transport",
     "Decision": "tierwise.core.decision",
     "PolicyError": "tierwise.errors",
     "Router": "tierwise.engine.router",
+    "Session": "tierwise.client.session",
     "TierwiseError": "tierwise.errors",
+    "Transport": "tierwise.client.transport",
     "UnknownTaskType": "tierwise.errors",
+    "in_task": "tierwise.client.tasks",
+    "middleware": "tierwise.client.middleware",
+    "task": "tierwise.client.tasks",
 }
 
 

@@ -6,12 +6,19 @@
     ├── PolicyError           the policy file is wrong; carries every problem found, each with its line
     ├── MissingExtra          a command needs a package that is not installed
     ├── MalformedRequest      a body that cannot be read as a Messages request
+    ├── MalformedReport       a file that cannot be read as the provider's report
     ├── UnknownTaskType       a task type that the policy does not know and has no default for
     ├── NoCap                 a cap that nothing gives: not the caller, the contract or the catalogue
     ├── LedgerError
     │   ├── LedgerUnavailable     the ledger cannot be written now: disk full, locked, gone
     │   ├── LedgerTooNew          the file was written by a newer Tierwise
     │   └── LedgerInUse           another process holds the budgets of this ledger
+    ├── BudgetStoreError
+    │   ├── BudgetStoreUnavailable    the shared balances cannot be used now
+    │   ├── BudgetStoreUnfit          the server of the shared balances is not set up to hold money
+    │   └── AmountTooLarge            a limit or a claim that shared balances cannot count exactly
+    ├── NeedsBudgetStore      several processes are to hold one set of balances, and nothing shares them
+    ├── NeedsLedger           the policy has budgets, and nothing records what counts against them
     ├── CallerGone            whoever made the call no longer takes the reply
     └── UpstreamError         the provider gave no reply
         ├── UpstreamUnreachable   no connection: the call was not sent
@@ -118,6 +125,21 @@ class MalformedRequest(TierwiseError):
 
 
 @dataclass(kw_only=True, eq=False)
+class MalformedReport(TierwiseError):
+    """A provider's report cannot be read."""
+
+    file: str
+    where: str
+    """Its place: a line, a path."""
+    why: str
+    fix: str
+
+    def describe(self) -> str:
+        """The file, the place, what is wrong and what to do."""
+        return f"{self.file}: {self.where}: {self.why}\n    {self.fix}"
+
+
+@dataclass(kw_only=True, eq=False)
 class UnknownTaskType(TierwiseError):
     """The policy has no such task type, and no default contract for it."""
 
@@ -196,6 +218,31 @@ class LedgerInUse(LedgerError):
         )
 
 
+@dataclass(kw_only=True, eq=False)
+class NeedsBudgetStore(TierwiseError):
+    """Several processes are to hold one set of balances, and nothing shares them."""
+
+    workers: int
+
+    def describe(self) -> str:
+        """The line that is missing."""
+        return (
+            f"the policy has budgets, and {self.workers} workers would each spend every limit: add the line "
+            'budget_store = "valkey://127.0.0.1:6379" to the policy, or start one worker'
+        )
+
+
+class NeedsLedger(TierwiseError):
+    """The policy has hard budgets, and what counts against them is not recorded."""
+
+    def describe(self) -> str:
+        """What is missing, and what to write."""
+        return (
+            "the policy has hard budgets, which hold only where every call is recorded: give a ledger, "
+            'such as ledger="tierwise.sqlite3"'
+        )
+
+
 class CallerGone(TierwiseError):
     """Whoever made the call no longer takes the reply."""
 
@@ -221,3 +268,44 @@ class UpstreamDropped(UpstreamError):
 
 class UpstreamTimeout(UpstreamError):
     """The provider did not answer in time."""
+
+
+class BudgetStoreError(TierwiseError):
+    """The shared balances failed."""
+
+
+@dataclass(kw_only=True, eq=False)
+class BudgetStoreUnavailable(BudgetStoreError):
+    """The shared balances cannot be used now."""
+
+    address: str
+    why: str
+
+    def describe(self) -> str:
+        """The server's address and what it or the network said."""
+        return f"the balances at {self.address} cannot be used: {self.why}"
+
+
+@dataclass(kw_only=True, eq=False)
+class BudgetStoreUnfit(BudgetStoreError):
+    """The server of the shared balances is not set up to hold money."""
+
+    address: str
+    why: str
+
+    def describe(self) -> str:
+        """The server's address and what is to be changed there."""
+        return f"the server at {self.address} cannot hold balances: {self.why}"
+
+
+@dataclass(kw_only=True, eq=False)
+class AmountTooLarge(BudgetStoreError):
+    """A limit or a claim that shared balances cannot count exactly."""
+
+    amount: int
+    """In the account's unit."""
+    largest: int
+
+    def describe(self) -> str:
+        """Both amounts."""
+        return f"{self.amount} is more than {self.largest}, up to which shared balances are exact"

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from support.entries import decided, failed, posted
-from support.policies import TWO_TIERS, book
+from support.policies import TWO_TIERS
+from support.waiting import eventually
 from tierwise.cli import app
-from tierwise.cli.budget import Account, accounts_in
 from tierwise.cli.console import PIPED_WIDTH, out
-from tierwise.core.budgets import accounts_of
 from tierwise.core.ledger import SetAside
-from tierwise.core.policy import Policy
-from tierwise.core.tasks import Declared, TaskRef
 from tierwise.money import usd
-from tierwise.stores.ledger.reservations import AccountTotals
 from tierwise.stores.ledger.sqlite import open_ledger
 
 AT = int(datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp()) * 1_000_000
@@ -78,17 +75,23 @@ def test_an_account_says_what_is_spent_set_aside_and_left(files: tuple[str, ...]
     account, _ = listed(*files)
 
     assert account == {
+        "account": RUN,
         "budget": "run-lifetime",
         "scope": "run",
         "kind": "hard",
+        "unit": "usd",
         "key_id": "k1",
+        "run_id": None,
         "value": "r1",
+        "pending_of": None,
         "window": "lifetime",
         "limit_usd": 25,
+        "topped_up_usd": 0,
         "posted_usd": 2,
         "pending_usd": 13,
         "left_usd": 10,
         "used_share": 0.6,
+        "released_usd": 1,
         "overrun_usd": 0,
         "reservations": 3,
         "ends_at": None,
@@ -113,10 +116,14 @@ def test_a_window_that_has_ended_is_listed_only_with_all(files: tuple[str, ...])
     assert (ended["limit_usd"], ended["posted_usd"]) == (4, 2)
 
 
-def test_people_read_a_table_and_what_it_cannot_say(
-    files: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(out, "width", PIPED_WIDTH)  # whatever COLUMNS says where the tests run
+@pytest.fixture
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No line is broken, whatever COLUMNS says where the tests run."""
+    monkeypatch.setattr(out, "width", PIPED_WIDTH)
+
+
+@pytest.mark.usefixtures("wide")
+def test_people_read_a_table_and_what_it_cannot_say(files: tuple[str, ...]) -> None:
     heading, mine, gone, *remarks = run(*files).splitlines()
 
     assert heading.split()[:5] == ["budget", "whose", "key", "limit", "spent"]
@@ -166,76 +173,190 @@ def test_a_missing_ledger_is_a_matter_of_the_environment(files: tuple[str, ...],
     assert "no such file" in run(*files[:2], "--ledger", str(tmp_path / "none.sqlite3"), code=3)
 
 
-# --- Matching accounts with budgets.
+def test_without_a_command_the_accounts_are_listed(files: tuple[str, ...]) -> None:
+    assert run(*files) == run("list", *files)
+    assert run("run-lifetime", *files) == run("list", "run-lifetime", *files)
 
 
-def one(window: str, zone: str = "UTC", *, scope: str = "run") -> Policy:
-    budgets = f'[[budgets]]\nscope = "{scope}"\nlimit_usd = "10"\nwindow = "{window}"\nname = "mine"\n'
-    return book(f'time_zone = "{zone}"\n{TWO_TIERS}{budgets}').policy
+@pytest.mark.usefixtures("wide")
+def test_a_long_list_is_cut_and_says_how_many_more_there_are(files: tuple[str, ...]) -> None:
+    written = open_ledger(files[-1])
+    written.write([decided("c5", at_us=AT)])
+    written.write([set_aside("c5", 1, *(f"run-lifetime|k1|x{place}|lifetime" for place in range(60)))])
+    written.close()
+
+    told = run(*files)
+    cut = json.loads(run("--json", "--limit", "3", *files))
+
+    assert len(told.splitlines()) == len(("heading", *range(50), "more", "agent-day"))
+    assert "12 more accounts: 11 of run-lifetime, 1 of gone." in told
+    assert (len(cut["accounts"]), cut["more"]) == (3, 59)
 
 
-def account(key: str, posted_nanos: int = 0) -> AccountTotals:
-    return AccountTotals(
-        key=key,
-        reservations=1,
-        reserved_nanos=posted_nanos,
-        pending_nanos=0,
-        posted_nanos=posted_nanos,
-        released_nanos=0,
-        overrun_nanos=0,
+CALLS = "#extraction.max-calls|k1|r1|t1|lifetime"
+
+
+@pytest.fixture
+def counting(tmp_path: Path) -> tuple[str, ...]:
+    """A policy with a limit of calls and a budget that keys may pin in part, and a call under both."""
+    own = TWO_TIERS.replace("[task_types.extraction]\n", "[task_types.extraction]\nmax_calls = 40\n")
+    shared = '[[budgets]]\nscope = "all"\nlimit_usd = "10"\n'
+    (tmp_path / "tierwise.toml").write_text(own + shared, "utf-8")
+    ledger = open_ledger(tmp_path / "ledger.sqlite3")
+    ledger.write([decided(), set_aside("c1", 1, CALLS, "all-lifetime|lifetime", "~k1|all-lifetime|lifetime")])
+    ledger.close()
+    return "--policy", str(tmp_path / "tierwise.toml"), "--ledger", str(tmp_path / "ledger.sqlite3")
+
+
+@pytest.mark.usefixtures("wide")
+def test_calls_are_listed_as_calls_and_what_keys_have_pending_only_with_all(
+    counting: tuple[str, ...],
+) -> None:
+    lines = [" ".join(line.split()) for line in run(*counting).splitlines()]
+    everything = listed("--all", *counting)
+
+    assert "all-lifetime all $10.00 $0.00 $1.00 $9.00 10.0% lifetime" in lines
+    assert (
+        "extraction.max-calls task t1 of run r1 k1 40 calls 0 calls 1 calls 39 calls 2.5% lifetime" in lines
+    )
+    assert len(lines) == 3
+    assert [account["pending_of"] for account in everything] == [None, "k1", None]
+    assert everything[-1]["limit_calls"] == 40
+    assert "limit_usd" not in everything[-1]
+
+
+# --- Showing one.
+
+
+def test_an_account_is_shown_with_the_calls_that_it_holds_money_for(files: tuple[str, ...]) -> None:
+    found = json.loads(run("show", "run-lifetime", *files, "--json"))
+
+    assert (found["account"], found["limit_usd"], found["top_ups"]) == (RUN, 25, [])
+    assert found["open_reservations"] == [
+        {"call_id": "c2", "amount_usd": 5, "since": "2026-11-20T12:00:00Z", "ended": False},
+        {"call_id": "c3", "amount_usd": 8, "since": "2026-11-20T12:00:00Z", "ended": True},
+    ]
+    assert found["more_open_reservations"] == 0
+
+
+@pytest.mark.usefixtures("wide")
+def test_people_read_an_account_line_by_line(files: tuple[str, ...]) -> None:
+    run("top-up", RUN, "--amount", "5.00", "--who", "ops", "--why", "one [more] source", *files)
+
+    lines = [" ".join(line.split()) for line in run("show", RUN, "--limit", "1", *files).splitlines()]
+
+    for told in (
+        f"account {RUN}",
+        "budget run-lifetime, hard",
+        "whose run r1",
+        "limit $30.00, $5.00 of it topped up",
+        "spent $2.00",
+        "set aside $13.00",
+        "left $15.00",
+        "released $1.00, set aside and not needed",
+        "c2 $5.00 2026-11-20 12:00:00 in flight, or lost",
+        "1 more calls have something set aside; --limit shows them.",
+    ):
+        assert told in lines
+    assert any(line.endswith("$5.00 ops one [more] source") for line in lines)
+
+
+# --- Raising a limit.
+
+
+def topped_up(*arguments: str) -> dict[str, Any]:
+    return json.loads(run("top-up", *arguments, "--who", "ops", "--why", "because", "--json"))
+
+
+def test_a_limit_is_raised_and_the_ledger_keeps_who_and_why(files: tuple[str, ...]) -> None:
+    told = topped_up("run-lifetime", "--value", "r1", "--amount", "2.50", *files)
+    (account, _) = listed(*files)
+    (entry,) = json.loads(run("show", RUN, "--json", *files))["top_ups"]
+
+    assert told["top_up"] == entry
+    assert (entry["amount_usd"], entry["who"], entry["why"]) == (2.5, "ops", "because")
+    assert (account["limit_usd"], account["topped_up_usd"], account["left_usd"]) == (27.5, 2.5, 12.5)
+    assert told["account"] == account
+
+
+def test_a_raised_limit_keeps_every_law_of_the_ledger(files: tuple[str, ...]) -> None:
+    topped_up("run-lifetime", "--amount", "1", *files)
+
+    assert CliRunner().invoke(app, ["ledger", "verify", *files[2:]]).exit_code == 0
+
+
+def test_calls_are_raised_by_calls(counting: tuple[str, ...]) -> None:
+    told = topped_up("extraction.max-calls", "--amount", "10", *counting)
+
+    assert told["top_up"]["amount_calls"] == 10
+    assert (told["account"]["limit_calls"], told["account"]["left_calls"]) == (50, 49)
+
+
+def test_an_account_that_no_call_has_met_is_raised_before_its_first(files: tuple[str, ...]) -> None:
+    told = topped_up("run-lifetime", "--value", "r9", "--key", "3f2a9c000000", "--amount", "5", *files)
+
+    assert told["account"]["account"] == "run-lifetime|3f2a9c000000|r9|lifetime"
+    assert told["account"]["account"] in [account["account"] for account in listed(*files)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("run-lifetime", "--amount", "-1"), "is not above zero"),
+        (("run-lifetime", "--amount", "0"), "is not above zero"),
+        (("run-lifetime", "--amount", "much"), "is not an amount of dollars"),
+        (("run-lifetime", "--amount", "1e12"), "is more than $9,007,199.25"),
+        (("gone", "--amount", "1"), "the policy has no budget for the account"),
+        ((OLD_DAY, "--amount", "1"), "has ended"),
+        (("run-liftime", "--amount", "1"), "did you mean 'run-lifetime'?"),
+        (("run-lifetime", "--amount", "1", "--who", " "), "is empty"),
+    ],
+)
+def test_a_top_up_that_means_nothing_writes_nothing(
+    files: tuple[str, ...], arguments: tuple[str, ...], said: str
+) -> None:
+    told = run("top-up", "--who", "ops", "--why", "because", *arguments, *files, code=2)
+
+    assert said in " ".join(told.split())
+    assert all(account["topped_up_usd"] == 0 for account in listed("--all", *files))
+
+
+def test_a_limit_of_calls_is_not_raised_by_dollars(counting: tuple[str, ...]) -> None:
+    told = run(
+        "top-up", "extraction.max-calls", "--amount", "1.5", "--who", "a", "--why", "b", *counting, code=2
     )
 
-
-def matched(policy: Policy, *keys: str, at_us: int = AT) -> list[Account]:
-    return accounts_in([account(key) for key in keys], policy, at_us=at_us)
+    assert "'1.5' is no number of calls" in " ".join(told.split())
 
 
-@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "Asia/Kathmandu", "Pacific/Kiritimati"])
-@pytest.mark.parametrize("window", ["lifetime", "hour", "day", "month"])
-@pytest.mark.parametrize("scope", ["all", "key", "run", "agent", "type", "task"])
-def test_the_account_that_a_call_is_charged_to_is_read_as_it_was_written(
-    scope: str, window: str, zone: str
-) -> None:
-    policy = one(window, zone, scope=scope)
-    task = TaskRef(type="extraction", declared=Declared.HEADER, task_id="t|1", run_id="r%1", agent="é\n")
-    (charged,) = accounts_of(task, key_id="k1", policy=policy, at_us=AT)
+def test_a_running_gateway_takes_a_top_up_up_by_itself(serve: Any, policy: Path) -> None:
+    with policy.open("a") as file:
+        file.write('[[budgets]]\nscope = "run"\nlimit_usd = "0.000001"\n')
+    served = serve()
 
-    (read,) = matched(policy, charged.key)
+    refused = status_of_a_call(served.address)
+    key_id = json.loads(CliRunner().invoke(app, ["report", "--by", "key", "--json"]).output)["rows"][0]["key"]
+    run("top-up", "run-lifetime", "--value", "", "--key", key_id, "--amount", "5", "--who", "a", "--why", "b")
+    granted = eventually(lambda: status_of_a_call(served.address), until=lambda status: status == 200)
 
-    assert (read.budget, read.value, read.ends_us) == (charged.budget, charged.value, charged.ends_us)
-    assert read.current
+    assert (refused, granted) == (429, 200)
 
 
-def test_a_window_is_current_until_the_moment_that_it_ends() -> None:
-    day_ends = int(datetime(2026, 11, 20, 23, tzinfo=UTC).timestamp()) * 1_000_000
-    policy, key = one("day", "Europe/Berlin"), "mine|k1|r1|2026-11-20"
-
-    before, after = (matched(policy, key, at_us=day_ends + late)[0] for late in (-1, 0))
-
-    assert (before.current, after.current) == (True, False)
-    assert before.ends_us == day_ends
-
-
-def test_a_budget_whose_window_was_changed_has_no_limit_for_the_accounts_of_the_old_one() -> None:
-    new, old = matched(one("day"), "mine|k1|r1|lifetime", "mine|k1|r1|2026-11-20")
-
-    assert (new.window, new.left_nanos) == ("2026-11-20", usd(10))
-    assert (old.window, old.left_nanos) == ("lifetime", None)
+def status_of_a_call(address: str) -> int:
+    message = {"role": "user", "content": "hello"}
+    body = {"model": "task/extraction", "max_tokens": 100, "messages": [message]}
+    connection = HTTPConnection(address.removeprefix("http://"), timeout=30)
+    headers = {"x-api-key": "k", "anthropic-version": "2023-06-01", "content-type": "application/json"}
+    connection.request("POST", "/v1/messages", json.dumps(body), headers)
+    status = connection.getresponse().status
+    connection.close()
+    return status
 
 
-def test_accounts_stand_newest_window_first_and_then_by_use() -> None:
-    totals = [
-        account("mine|k1|a|2026-11-19", usd(9)),
-        account("mine|k1|b|2026-11-20", usd(1)),
-        account("mine|k1|c|2026-11-20", usd(2)),
-    ]
+def test_a_top_up_makes_no_ledger(files: tuple[str, ...], tmp_path: Path) -> None:
+    nowhere = tmp_path / "none.sqlite3"
+    arguments = ("top-up", "run-lifetime", "--amount", "1", "--who", "a", "--why", "b")
 
-    found = accounts_in(totals, one("day"), at_us=AT)
+    run(*arguments, *files[:2], "--ledger", str(nowhere), code=3)
 
-    assert [each.value for each in found] == ["c", "b", "a"]
-
-
-def test_an_account_above_its_limit_has_less_than_nothing_left() -> None:
-    (found,) = accounts_in([account("mine|k1|a|lifetime", usd(12))], one("lifetime"), at_us=AT)
-
-    assert (found.left_nanos, found.used_share) == (usd(-2), 1.2)
+    assert not nowhere.exists()

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -5,6 +6,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -47,6 +49,21 @@ def test_a_gateway_does_not_outlive_a_parent_that_is_killed(tmp_path: Path, poli
             break
         time.sleep(0.05)
     assert not _runs(gateway)
+
+
+def test_the_ledger_is_not_on_a_command_line_that_everybody_can_read(tmp_path: Path, policy: Path) -> None:
+    ledger = tmp_path / "l.sqlite3"
+
+    with (
+        gateway_process(policy=policy, ledger=ledger) as address,
+        urlopen(f"{address}/tierwise/health") as reply,
+    ):
+        health = json.load(reply)
+        command_line = Path(f"/proc/{health['pid']}/cmdline").read_text()
+
+    assert health["ledger"] == str(ledger)
+    assert str(policy) in command_line
+    assert ledger.name not in command_line
 
 
 def _runs(pid: int) -> bool:

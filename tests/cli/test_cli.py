@@ -7,6 +7,7 @@ import sys
 from importlib import import_module
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from tierwise.cli import COMMANDS, app
@@ -24,10 +25,10 @@ from tierwise.errors import (
 runner = CliRunner()
 
 
-def docstring(name: str) -> str:
+def help_of(name: str) -> str:
     entry = COMMANDS[name]
-    function = getattr(import_module(f"tierwise.cli.{entry.module}"), entry.function)
-    return inspect.getdoc(function) or ""
+    found = getattr(import_module(f"tierwise.cli.{entry.module}"), entry.command)
+    return str(found.info.help) if isinstance(found, typer.Typer) else inspect.getdoc(found) or ""
 
 
 def python(code: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -41,20 +42,46 @@ def python(code: str, **environ: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_is_listed_with_the_first_sentence_of_its_docstring(name: str):
+def test_a_command_is_listed_with_the_first_sentence_of_its_help(name: str):
     listed = {line.strip() for line in runner.invoke(app, ["--help"]).stdout.splitlines()}
 
-    sentence = docstring(name).split("\n")[0]
+    sentence = help_of(name).split("\n")[0]
 
     assert COMMANDS[name].summary == sentence
     assert any(line.startswith(f"{name} ") and line.endswith(sentence) for line in listed)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        *COMMANDS,
+        *(f"budget {name}" for name in ("list", "show", "top-up")),
+        *(f"ledger {name}" for name in ("verify", "prune", "backup", "copy", "reconcile")),
+    ],
+)
 def test_the_help_of_a_command_holds_an_example_of_it(name: str):
-    shown = " ".join(runner.invoke(app, [name, "--help"]).stdout.split())
+    shown = " ".join(runner.invoke(app, [*name.split(), "--help"]).stdout.split())
 
     assert f"Example: tierwise {name}" in shown
+
+
+def test_a_group_lists_its_commands_with_whole_sentences():
+    shown = runner.invoke(app, ["ledger", "--help"]).stdout + runner.invoke(app, ["budget", "--help"]).stdout
+
+    assert "..." not in shown.partition("Commands:")[2].replace("[ARGS]...", "")
+
+
+def test_a_group_without_a_command_shows_its_help_unless_it_lists():
+    assert "Commands:" in runner.invoke(app, ["ledger"]).output
+    assert runner.invoke(app, ["ledger"]).exit_code == ExitCode.USAGE
+    assert "nowhere.toml" in runner.invoke(app, ["budget", "--policy", "nowhere.toml"]).output
+
+
+def test_a_misspelt_command_of_a_group_is_wrong_usage_and_the_nearest_is_named():
+    misspelt = runner.invoke(app, ["ledger", "verfy"])
+
+    assert misspelt.exit_code == ExitCode.USAGE
+    assert "Did you mean 'verify'" in misspelt.stderr
 
 
 def test_help_tells_what_exit_codes_mean_and_where_the_key_comes_from():
@@ -92,6 +119,27 @@ def test_the_shell_completes_the_options_of_a_command():
     )
 
     assert completed.stdout.split() == ["--drain-seconds"]
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("tierwise ledger ver", ["verify"]),
+        ("tierwise ledger prune --ol", ["--older-than"]),
+        ("tierwise budget sh", ["show"]),
+        ("tierwise budget --al", ["--all"]),
+        ("tierwise budget top-up --wh", ["--who", "--why"]),
+    ],
+)
+def test_the_shell_completes_the_commands_of_a_group_and_their_options(words: str, completed: list[str]):
+    shown = python(
+        LOADED,
+        _TIERWISE_COMPLETE="complete_bash",
+        COMP_WORDS=words,
+        COMP_CWORD=str(len(words.split()) - 1),
+    )
+
+    assert shown.stdout.split() == completed
 
 
 def test_the_version_is_the_packages():

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tierwise.cli import app
-from tierwise.core.ledger import Decided, Failed, Fault, Posted, Timings
+from tierwise.core.ledger import Decided, Failed, Fault, Posted, Settled, Timings
 from tierwise.stores.ledger.rows import DECIDED
 from tierwise.stores.ledger.sqlite import open_ledger
 from tierwise.usage import Usage
@@ -93,7 +93,7 @@ def explained(body: Mapping[str, Any], headers: Mapping[str, str]) -> dict[str, 
 
 def test_what_is_explained_of_a_request_is_what_the_gateway_records_of_it(serve: Any):
     served = serve()
-    columns = [*(name for name in DECIDED if name not in {"call_id", "kind", "at_us"}), "error"]
+    columns = [*(name for name in DECIDED if name not in {"call_id", "kind", "at_us", "key_id"}), "error"]
 
     for body, headers in CALLS:
         recorded = recorded_by_gateway(served.address, body, headers)
@@ -198,6 +198,7 @@ DECISION = Decided(
     task_id=None,
     run_id="run-7",
     agent=None,
+    key_id="3f2a9c000000",
     requested_model="task/extraction",
     tier="fast",
     decided_model="claude-haiku-5-5",
@@ -244,12 +245,14 @@ FAILED = Failed(
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Path:
-    """A finished call, a failed one, one cut with an unknown cost, and one without an ending."""
+    """A finished call, a failed one, one cut with an unknown cost, one without an ending, and one settled later."""
     path = tmp_path / "tierwise.sqlite3"
     store = open_ledger(path)
-    store.write([replace(DECISION, call_id=call_id) for call_id in ("c1", "c2", "c3", "c4")])
+    store.write([replace(DECISION, call_id=call_id) for call_id in ("c1", "c2", "c3", "c4", "c5")])
     cut = replace(FAILED, call_id="c3", error="caller-left", fault=Fault.CALLER, status=200)
     store.write([POSTED, FAILED, replace(cut, cost_nanos=None, at_least_nanos=1_500)])
+    store.write([replace(cut, call_id="c5", cost_nanos=None, at_least_nanos=1_500)])
+    store.write([Settled(call_id="c5", at_us=3, cost_nanos=2_000, basis="reconciled", note="the report")])
     store.close()
     return path
 
@@ -262,6 +265,7 @@ def test_a_recorded_call_is_explained_with_its_ending_and_exact_cost():
 
     for told in (
         "run id run-7",
+        "key id 3f2a9c000000",
         "max_tokens 9000 -> 512",
         "- The model name declares the task type extraction.",
         "ended finished, stop reason end_turn",
@@ -283,6 +287,7 @@ def test_a_recorded_call_is_explained_with_its_ending_and_exact_cost():
         ("c2", "cost $0.000000000"),
         ("c3", "cost unknown, at least $0.000001500"),
         ("c4", "ended not yet: in flight, or lost with its gateway"),
+        ("c5", "cost $0.000002000, reconciled: the report"),
     ],
 )
 def test_an_unhappy_ending_is_told_as_it_was(call_id: str, told: str):

@@ -81,13 +81,16 @@ def test_what_callers_wrote_is_neither_markup_nor_a_control_character(ledger: Pa
 @pytest.mark.parametrize(
     ("span", "calls"),
     [
-        (("--since", "2026-11-20T12:30"), 3),
+        (("--since", "2026-11-20T12:30"), 4),
+        (("--since", "2026-11-20T13:00"), 3),
         (("--until", "2026-11-20T13:00"), 1),
         (("--since", "2026-11-20", "--until", "2026-11-21"), 3),
-        (("--since", "2026-11-20T13:00+00:00", "--until", "2026-11-20T13:00:01+00:00"), 1),
+        (("--since", "2026-11-20T13:00+00:00", "--until", "2026-11-20T14:00:01+00:00"), 1),
     ],
 )
-def test_a_span_is_counted_by_when_calls_were_read(ledger: Path, span: tuple[str, ...], calls: int) -> None:
+def test_a_span_is_counted_in_whole_hours_by_when_calls_were_read(
+    ledger: Path, span: tuple[str, ...], calls: int
+) -> None:
     assert as_json("--ledger", str(ledger), *span)["total"]["calls"] == calls
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -61,11 +62,10 @@ def test_the_commands_calls_go_through_and_its_exit_code_is_kept(
     process = start(*run_with(sandbox, sys.executable, "-c", AGENT))
     _, told = process.communicate(timeout=60)
 
-    connection = read_ledger(tmp_path / "tierwise.sqlite3")
-    (calls,) = connection.execute("SELECT count(*) FROM calls WHERE ending = 'posted'").fetchone()
-    connection.close()
+    with closing(read_ledger(tmp_path / "tierwise.sqlite3")) as reader:
+        (found,) = reader.rows("SELECT count(*) AS calls FROM calls WHERE ending = 'posted'")
     assert policy.exists()
-    assert calls == 1
+    assert found["calls"] == 1
     assert process.returncode == 7, told
 
 

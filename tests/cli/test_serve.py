@@ -6,6 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -33,11 +34,9 @@ def ask(address: str, path: str) -> dict[str, Any]:
 
 
 def ending_of(ledger: Path) -> Mapping[str, Any]:
-    connection = read_ledger(ledger)
-    try:
-        return dict(connection.execute("SELECT * FROM calls").fetchone())
-    finally:
-        connection.close()
+    with closing(read_ledger(ledger)) as reader:
+        (call,) = reader.rows("SELECT * FROM calls")
+    return call
 
 
 def until(holds: Callable[[], bool]) -> None:

@@ -35,6 +35,7 @@ TABLE_LINES = st.sampled_from(
         "[tiers.x]",
         "[[tiers]]",
         "[task_types.x]",
+        "[task_types.extraction.budget]",
         "[[match]]",
         "[match.headers]",
         "[[budgets]]",

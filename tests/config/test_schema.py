@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from tierwise.config import parse_book
-from tierwise.config.keys import TABLES, TOP
+from tierwise.config.keys import TABLES, TIER, TOP
 from tierwise.config.kinds import Misfit
 from tierwise.config.schema import policy_schema, policy_schema_text
 from tierwise.config.starter import PAIRS, Pair, starter_policy
@@ -84,6 +84,10 @@ def budget(lines: str) -> str:
     return f'[[budgets]]\nscope = "run"\n{lines}'
 
 
+def a_type(lines: str) -> str:
+    return f'[task_types.x]\ntier = "a"\n{lines}'
+
+
 @pytest.mark.parametrize("pair", PAIRS)
 def test_the_schema_takes_the_starter(pair: Pair) -> None:
     assert faults_of(starter_policy(pair)) == []
@@ -113,8 +117,27 @@ def test_the_schema_takes_the_example_of_each_table() -> None:
         (budget("limit_usd = 1\nwarn_at = [9, 9]"), [".budgets[0].warn_at has something twice"]),
         (budget("limit_usd = 1\nwhen_short = []"), [".budgets[0].when_short is too short"]),
         (
-            budget('limit_usd = 1\nwhen_short = ["queue", "refuse"]'),
-            [".budgets[0].when_short[0] is not one of ['shrink', 'refuse']"],
+            budget('limit_usd = 1\nwhen_short = ["wait", "refuse"]'),
+            [".budgets[0].when_short[0] is not one of ['shrink', 'downgrade', 'queue', 'refuse']"],
+        ),
+        (budget("limit_usd = 1\npending_share = 0"), [".budgets[0].pending_share is out of bounds"]),
+        (budget("limit_usd = 1\npending_share = 101"), [".budgets[0].pending_share is out of bounds"]),
+        (budget('limit_usd = 1\nonly = ""'), [".budgets[0].only is too short"]),
+        ("keep_for = 24", [".keep_for is not ['string']"]),
+        ('queue_for = "soon"', [".queue_for does not match"]),
+        ('prompt_bound = "tokens"', [".prompt_bound is not one of ['bytes', 'calibrated']"]),
+        ("count_near_limit = 1", [".count_near_limit is not ['boolean']"]),
+        ('budget_store = "valkey://:pw@x"', [".budget_store does not match"]),
+        ('budget_store_lost = "queue"', [".budget_store_lost is not one of ['refuse', 'allow']"]),
+        ('warn_url = "https://u:p@x/y"', [".warn_url does not match"]),
+        (a_type("max_calls = 0"), [".task_types.x.max_calls is out of bounds"]),
+        (a_type("task_budget = 19999"), [".task_types.x.task_budget is out of bounds"]),
+        (a_type("downgrade_to = 1"), [".task_types.x.downgrade_to is not ['string']"]),
+        (a_type('budget.when_short = ["refuse"]'), [".task_types.x.budget has none of its choices"]),
+        (a_type("budget.per_run_usd = 0"), [".task_types.x.budget.per_run_usd is out of bounds"]),
+        (
+            a_type("budget.limit_usd = 1\nbudget.per_task_usd = 1"),
+            [".task_types.x.budget.limit_usd is not known"],
         ),
         ('[upstream]\nbase_url = "https://u:p@x"', [".upstream.base_url does not match"]),
         (
@@ -144,9 +167,11 @@ def test_a_table_knows_each_name_once(table: Table) -> None:
 
 def test_a_policy_of_all_examples_is_good() -> None:
     keys = {table.name: "\n".join(f"{key.name} = {key.example}" for key in table.keys) for table in TABLES}
+    keys["task_types"] = keys["task_types"].replace(TIER.example, '"frontier"', 1)  # it goes down to fast
     fast = '[tiers.fast]\nmodel = "claude-haiku-5-5"\nthinking = "off"\n[task_types.default]\ntier = "fast"\n'
     text = (
         f"{keys['']}\n[tiers.frontier]\n{keys['tiers']}\n{fast}[task_types.extraction]\n{keys['task_types']}\n"
+        f"[task_types.extraction.budget]\n{keys['task_types.NAME.budget']}\n"
         f"[[match]]\n{keys['match']}\n[[budgets]]\n{keys['budgets']}\n[upstream]\n{keys['upstream']}\n[[prices]]\n{keys['prices']}\n"
         f"[prices.long_prompt]\n{keys['prices.long_prompt']}\n[prices.fast]\n{keys['prices.fast']}\n"
     )
@@ -155,9 +180,26 @@ def test_a_policy_of_all_examples_is_good() -> None:
     policy = parse_book(text, file="tierwise.toml").policy
     assert "extraction" in policy.contracts
     assert [budget.name for budget in policy.budgets] == ["per-run"]
+    assert [budget.name for budget in policy.contracts["extraction"].budgets] == [
+        "extraction.per-run",
+        "extraction.per-task",
+        "extraction.max-calls",
+    ]
 
 
-@pytest.mark.parametrize("lines", ["", "warn_at = []", 'when_short = ["refuse"]', 'kind = "warn"'])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "",
+        "warn_at = []",
+        'when_short = ["refuse"]',
+        'when_short = ["downgrade", "queue", "shrink", "refuse"]',
+        'kind = "warn"',
+        "pending_share = 1",
+        "pending_share = 100",
+        'only = "extraction"',
+    ],
+)
 def test_the_schema_takes_what_the_parser_takes(lines: str) -> None:
     text = starter_policy() + budget(f"limit_usd = 1\n{lines}\n")
 

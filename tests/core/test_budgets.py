@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import product
 from zoneinfo import ZoneInfo
@@ -11,13 +12,16 @@ from tierwise.core.budgets import (
     RESERVATIONS,
     AccountRef,
     Balance,
+    Denied,
     ReservationState,
     ReservationStep,
     accounts_of,
+    amount_on,
+    cost_on,
     span,
     step_of,
 )
-from tierwise.core.policy import Budget, Scope, Window
+from tierwise.core.policy import Budget, Contract, Scope, Window
 from tierwise.core.tasks import Declared, TaskRef
 
 QUARTER_US = 900_000_000
@@ -38,7 +42,7 @@ def a_task(**names: str | None) -> TaskRef:
 
 
 def an_account(task: TaskRef, scope: Scope, *, key_id: str = "k1", window: Window = "lifetime") -> AccountRef:
-    budget = Budget(name="b", scope=scope, limit_nanos=1, window=window)
+    budget = Budget(name="b", scope=scope, limit=1, window=window)
     (account,) = accounts_of(
         task, key_id=key_id, policy=a_policy(budgets=(budget,)), at_us=us("2026-03-04T05:06:07Z")
     )
@@ -217,9 +221,7 @@ def test_an_account_is_of_the_window_in_which_the_call_was_read() -> None:
 
 
 def test_windows_follow_the_policys_time_zone() -> None:
-    policy = a_policy(
-        budgets=(Budget(name="b", scope="all", limit_nanos=1, window="day"),), time_zone="Asia/Tokyo"
-    )
+    policy = a_policy(budgets=(Budget(name="b", scope="all", limit=1, window="day"),), time_zone="Asia/Tokyo")
 
     (account,) = accounts_of(a_task(), key_id="k1", policy=policy, at_us=us("2026-03-04T15:00:00Z"))
 
@@ -227,11 +229,101 @@ def test_windows_follow_the_policys_time_zone() -> None:
 
 
 def test_a_call_has_an_account_for_each_budget_in_the_policys_order() -> None:
-    budgets = tuple(Budget(name=f"b-{scope}", scope=scope, limit_nanos=1) for scope in reversed(SCOPES))
+    budgets = tuple(Budget(name=f"b-{scope}", scope=scope, limit=1) for scope in reversed(SCOPES))
 
     accounts = accounts_of(a_task(), key_id="k1", policy=a_policy(budgets=budgets), at_us=0)
 
     assert tuple(account.budget for account in accounts) == budgets
+
+
+def accounts(*budgets: Budget, task: TaskRef | None = None, own: tuple[Budget, ...] = ()) -> list[AccountRef]:
+    contract = Contract(name="extraction", tier="fast", budgets=own)
+    policy = a_policy(contract, budgets=budgets)
+    return [*accounts_of(task or a_task(), key_id="k|1", policy=policy, at_us=0)]
+
+
+def test_the_budgets_of_a_contract_come_after_the_policys_and_are_for_its_calls_alone() -> None:
+    shared, own = Budget(name="b", scope="all", limit=1), Budget(name="own", scope="run", limit=1)
+
+    assert [account.budget for account in accounts(shared, own=(own,))] == [shared, own]
+    assert [account.budget for account in accounts(shared, own=(own,), task=a_task(type=None))] == [shared]
+    assert [account.budget for account in accounts(shared, own=(own,), task=a_task(type="other"))] == [shared]
+
+
+def test_a_budget_of_one_type_counts_no_other_calls() -> None:
+    only = Budget(name="b", scope="all", limit=1, only="extraction")
+
+    assert [account.key for account in accounts(only)] == ["b|lifetime"]
+    assert accounts(only, task=a_task(type="synthesis")) == []
+    assert accounts(only, task=a_task(type=None)) == []
+
+
+def test_an_account_that_counts_calls_is_marked_and_each_call_holds_one_on_it() -> None:
+    (account,) = accounts(Budget(name="b", scope="all", limit=7, counts="calls"))
+
+    assert (account.key, account.limit) == ("#b|lifetime", 7)
+    assert (amount_on(account.key, 900), amount_on("b|lifetime", 900)) == (1, 900)
+
+
+def test_calls_that_name_no_task_are_not_counted_as_calls_of_one() -> None:
+    limit = Budget(name="b", scope="task", limit=7, counts="calls")
+    of_a_task, of_none = (
+        accounts_of(a_task(task_id=task_id), key_id="k1", policy=a_policy(budgets=(limit,)), at_us=0)
+        for task_id in ("t1", None)
+    )
+
+    assert (len(of_a_task), len(of_none)) == (1, 0)
+
+
+def test_a_call_that_cost_nothing_is_no_call_on_an_account_that_counts_them() -> None:
+    assert (cost_on("#b|lifetime", 900), cost_on("#b|lifetime", 0)) == (1, 0)
+    assert (cost_on("b|lifetime", 900), cost_on("b|lifetime", 0)) == (900, 0)
+
+
+def test_a_budget_that_only_warns_has_no_limit() -> None:
+    (account,) = accounts(Budget(name="b", scope="all", limit=7, hard=False))
+
+    assert account.limit is None
+
+
+def test_what_one_key_may_have_pending_has_an_account_of_its_own_beside_the_budgets() -> None:
+    budget = Budget(name="b", scope="all", limit=1_000, pending_share=25)
+
+    whole, pending = accounts(budget)
+
+    assert (whole.key, whole.limit, whole.pending_only) == ("b|lifetime", 1_000, False)
+    assert (pending.key, pending.limit, pending.pending_only) == ("~k%7C1|b|lifetime", 250, True)
+    assert (pending.value, pending.budget) == ("k|1", budget)
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [
+        Budget(name="b", scope="all", limit=9),
+        Budget(name="b", scope="all", limit=9, pending_share=25, hard=False),
+        Budget(name="b", scope="all", limit=9, pending_share=25, counts="calls"),
+    ],
+)
+def test_only_a_hard_limit_of_money_bounds_what_a_key_may_have_pending(budget: Budget) -> None:
+    assert [account.pending_only for account in accounts(budget)] == [False]
+
+
+@pytest.mark.parametrize(
+    ("pending_only", "topped_up", "left"), [(False, 0, 2), (False, 5, 7), (True, 0, 7), (True, 5, 12)]
+)
+def test_what_is_left_is_the_raised_limit_less_what_counts_against_it(
+    pending_only: bool, topped_up: int, left: int
+) -> None:
+    (account,) = accounts(Budget(name="b", scope="all", limit=10))
+    denied = Denied(
+        account=replace(account, pending_only=pending_only),
+        posted_nanos=5,
+        pending_nanos=3,
+        asked_nanos=20,
+        topped_up_nanos=topped_up,
+    )
+
+    assert denied.left == left
 
 
 def test_without_budgets_a_call_has_no_accounts() -> None:

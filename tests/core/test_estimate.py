@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from support.calls import a_call
 from tierwise.config.prices import shipped_prices
+from tierwise.core.calibration import Calibration, Ratio
 from tierwise.core.call import Call
 from tierwise.core.catalog import find
 from tierwise.core.estimate import CacheWrites, Contents, Estimate, estimate
@@ -25,9 +26,13 @@ TEXT = Contents(body_bytes=9_000, attachments=0, open_ended=False, cache_writes=
 
 
 def bound(
-    call: Call | None = None, contents: Contents = TEXT, model: str = MODEL, prices: PriceBook = BOOK
+    call: Call | None = None,
+    contents: Contents = TEXT,
+    model: str = MODEL,
+    prices: PriceBook = BOOK,
+    **known: Any,
 ) -> Estimate:
-    found = estimate(call or a_call(), contents, model=model, prices=prices, at_us=NOW)
+    found = estimate(call or a_call(), contents, model=model, prices=prices, at_us=NOW, **known)
     assert found is not None
     return found
 
@@ -38,6 +43,34 @@ def book_of(*prices: Price) -> PriceBook:
 
 def test_a_prompt_has_no_more_tokens_than_its_body_has_bytes_and_a_thousand_that_the_provider_adds() -> None:
     assert bound() == Estimate(fixed_attos=10_000 * 5 * TOKEN, output_attos_each=25 * TOKEN)
+
+
+SEEN = Calibration(ratios={(MODEL, "ascii"): Ratio(calls=500, most_per_mille=200)})
+
+
+def test_a_calibrated_text_has_as_many_tokens_as_were_seen_and_half_more() -> None:
+    assert bound(calibration=SEEN).fixed_attos == (2_700 + 1_000) * 5 * TOKEN
+
+
+@pytest.mark.parametrize(
+    "contents", [replace(TEXT, attachments=1), replace(TEXT, open_ended=True), replace(TEXT, kind="unicode")]
+)
+def test_what_is_not_all_text_of_a_known_kind_is_not_calibrated(contents: Contents) -> None:
+    assert bound(contents=contents, calibration=SEEN) == bound(contents=contents)
+
+
+def test_a_count_of_the_provider_is_taken_with_a_fiftieth_and_200_tokens_on_top() -> None:
+    assert bound(counted=5_000).fixed_attos == (5_000 + 100 + 200) * 5 * TOKEN
+
+
+def test_a_count_never_makes_the_bound_larger() -> None:
+    assert bound(counted=1_000_000) == bound()
+
+
+def test_a_count_is_of_the_calls_own_model_and_bounds_no_other() -> None:
+    call = a_call(fallbacks=True)
+
+    assert bound(call, counted=1) == bound(call)
 
 
 def test_each_of_the_providers_own_tools_adds_a_thousand_tokens() -> None:

@@ -1,5 +1,5 @@
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import pytest
@@ -8,16 +8,18 @@ from hypothesis import strategies as st
 
 from support.calls import EXTRACTION, FAST, FRONTIER, a_call, a_policy, contents_of
 from tierwise.config.prices import shipped_prices
-from tierwise.core.budgets import Denied, Reserved, Shrunk
-from tierwise.core.exchange import (
-    TRANSITIONS,
+from tierwise.core.budgets import Denied, Lost, Outcome, Reserved, Shrunk
+from tierwise.core.effects import (
     Answer,
+    AwaitMoney,
     BreakOff,
     CallerLeft,
     Claimed,
+    Counted,
+    CountPrompt,
     Effect,
     Event,
-    Exchange,
+    KeepTier,
     NoReply,
     NotRecorded,
     Record,
@@ -29,13 +31,13 @@ from tierwise.core.exchange import (
     Reserve,
     Send,
     Settle,
-    State,
-    Step,
+    Waited,
 )
+from tierwise.core.exchange import TRANSITIONS, Exchange, State, Step
 from tierwise.core.ledger import NO_TIMINGS, Decided, Failed, Fault, Posted, SetAside, Timings
 from tierwise.core.planning import Plan, Refused, plan
-from tierwise.core.policy import Budget, Policy
-from tierwise.core.reserving import Asked, Asking, ask, explain, granted
+from tierwise.core.policy import Budget, Contract, Policy
+from tierwise.core.reserving import Asked, Asking, ask, counted, explain, granted, next_try
 from tierwise.core.settlement import Ending, decided_entry, ending_entry, refused_entry
 from tierwise.core.tasks import name_task
 from tierwise.money import usd
@@ -46,14 +48,14 @@ POLICY = a_policy(EXTRACTION, tiers=(FRONTIER, FAST))
 BUDGETED = a_policy(
     EXTRACTION,
     tiers=(FRONTIER, FAST),
-    budgets=(Budget(name="all", scope="all", limit_nanos=usd("5")),),
+    budgets=(Budget(name="all", scope="all", limit=usd("5"), when_short=("shrink", "queue", "refuse")),),
 )
 READ = int(datetime(2026, 11, 23, tzinfo=UTC).timestamp()) * 1_000_000
 CLAIMS, LEAVES, BEGINS, ENDS, FAILS = READ + 20, READ + 30, READ + 500, READ + 2_000, READ + 3_000
 
 
 def planned(model: str, policy: Policy = POLICY) -> Plan | Refused:
-    call = a_call(model)
+    call = a_call(model, body_bytes=4_000)
     return plan(call, name_task(call, policy=policy), policy=policy, kept=None)
 
 
@@ -63,9 +65,28 @@ def admitted(model: str, policy: Policy = POLICY) -> Plan:
     return found
 
 
-def asking() -> Asking:
-    budgeted = admitted("task/extraction", BUDGETED)
-    asked = ask(budgeted, contents_of(budgeted.call), call_id="c1", key_id="k1", prices=PRICES, at_us=READ)
+ALL_WORDS = Budget(
+    name="all", scope="all", limit=usd("5"), when_short=("shrink", "downgrade", "queue", "refuse")
+)
+TRIES_ALL = a_policy(
+    Contract(name="extraction", tier="frontier", max_tokens=8_192, downgrade_to="fast"),
+    tiers=(FRONTIER, FAST),
+    budgets=(ALL_WORDS,),
+)
+WAITS_UNTIL = READ + 10_000_000
+
+
+def asking(policy: Policy = BUDGETED) -> Asking:
+    planned = admitted("task/extraction", policy)
+    asked = ask(
+        planned,
+        contents_of(planned.call),
+        call_id="c1",
+        key_id="k1",
+        prices=PRICES,
+        at_us=READ,
+        is_new=True,
+    )
     assert isinstance(asked, Asking)
     return asked
 
@@ -73,6 +94,7 @@ def asking() -> Asking:
 PLAN = admitted("task/extraction")
 REFUSED = planned("task/nope")
 ASKING = asking()
+TRYING = asking(TRIES_ALL)
 assert isinstance(REFUSED, Refused)
 
 METERED = Metered(
@@ -87,17 +109,40 @@ NOT_SENT = Ending(at_us=ENDS, finished=False, unbilled=True, error="caller-left"
 
 ACCOUNT = ASKING.claim.accounts[0]
 RESERVED = Reserved(amount_nanos=ASKING.claim.amount_nanos)
-SHRUNK = Shrunk(amount_nanos=ASKING.claim.least_nanos)
 DENIED = Denied(
     account=ACCOUNT,
     posted_nanos=usd("4"),
     pending_nanos=usd("1"),
-    asked_nanos=ASKING.claim.least_nanos,
+    asked_nanos=ASKING.claim.amount_nanos,
 )
+UNKNOWN = Lost(why="no route to the balances")
+
+
+def again(of: Asking, outcome: Denied = DENIED, *, at_us: int = CLAIMS) -> Asking:
+    tried = next_try(of, outcome, at_us=at_us)
+    assert isinstance(tried, Asking)
+    return tried
+
+
+def short_of(of: Asking, *, left: int = 0) -> Denied:
+    (account,) = of.claim.accounts
+    return Denied(
+        account=account, posted_nanos=usd("5") - left, pending_nanos=0, asked_nanos=of.claim.amount_nanos
+    )
+
+
+SMALLER = again(ASKING)
+SHRUNK = Shrunk(amount_nanos=SMALLER.claim.least_nanos)
 
 GRANTED = Claimed(outcome=RESERVED, at_us=CLAIMS)
 GRANTED_LESS = Claimed(outcome=SHRUNK, at_us=CLAIMS)
 SHORT = Claimed(outcome=DENIED, at_us=CLAIMS)
+BLIND = Claimed(outcome=UNKNOWN, at_us=CLAIMS)
+COUNTS = Claimed(outcome=short_of(ASKING, left=ASKING.claim.amount_nanos - 1), at_us=CLAIMS)
+LATE = Claimed(outcome=DENIED, at_us=WAITS_UNTIL)
+COUNTED = Counted(tokens=900, at_us=CLAIMS)
+UNCOUNTED = Counted(tokens=None, at_us=CLAIMS)
+WAITED = Waited()
 BOOKED = Recorded(at_us=LEAVES)
 BEGAN = ReplyBegan(at_us=BEGINS)
 ENDED = ReplyEnded(ending=WHOLE)
@@ -112,6 +157,11 @@ EVENTS: tuple[Event, ...] = (
     GRANTED,
     GRANTED_LESS,
     SHORT,
+    COUNTS,
+    BLIND,
+    COUNTED,
+    UNCOUNTED,
+    WAITED,
     BEGAN,
     ENDED,
     BROKE,
@@ -139,7 +189,7 @@ def run(*events: Event, of: Asked = PLAN) -> list[Effect]:
 
 
 def decision(of: Plan | Refused = PLAN) -> Record:
-    return Record(entry=decided_entry(of, call_id="c1", at_us=READ), durable=False)
+    return Record(entry=decided_entry(of, call_id="c1", key_id=None, at_us=READ), durable=False)
 
 
 def ending(
@@ -154,7 +204,14 @@ def refusal(code: str, at_us: int) -> Record:
 
 
 def set_aside(nanos: int) -> Record:
-    entry = SetAside(call_id="c1", at_us=CLAIMS, accounts=(ACCOUNT.key,), reserved_nanos=nanos)
+    entry = SetAside(
+        call_id="c1",
+        at_us=CLAIMS,
+        accounts=(ACCOUNT.key,),
+        reserved_nanos=nanos,
+        prompt_bytes=4_000,
+        prompt_kind="ascii",
+    )
     return Record(entry=entry, durable=True)
 
 
@@ -251,16 +308,17 @@ def test_a_granted_call_leaves_once_its_reservation_is_durable() -> None:
 
 
 def test_a_shrunk_call_is_decided_and_sent_with_what_was_granted() -> None:
-    smaller = granted(ASKING, SHRUNK)
+    smaller = granted(SMALLER, SHRUNK)
     assert isinstance(smaller, Plan)
 
-    effects = run(GRANTED_LESS, BOOKED, of=ASKING)
+    effects = run(SHORT, GRANTED_LESS, BOOKED, of=ASKING)
 
     assert smaller.max_tokens_sent < ASKING.plan.max_tokens_sent
     assert effects == [
         RESERVE,
+        Reserve(claim=SMALLER.claim),
         decision(smaller),
-        set_aside(ASKING.claim.least_nanos),
+        set_aside(SHRUNK.amount_nanos),
         Send(changes=smaller.changes),
     ]
 
@@ -289,13 +347,128 @@ def test_a_reservation_is_kept_where_the_cost_is_unknown_and_voided_where_nothin
 
 
 def test_a_denied_call_is_never_sent_and_is_answered_once_its_entries_are_durable() -> None:
-    denied = granted(ASKING, DENIED)
+    denied = next_try(SMALLER, DENIED, at_us=WAITS_UNTIL)
     assert isinstance(denied, Refused)
 
-    effects = run(SHORT, DONE, of=ASKING)
+    effects = run(SHORT, LATE, DONE, of=ASKING)
 
-    answer = Answer(code="budget", sentence=explain(DENIED), denied=DENIED, at_us=CLAIMS)
-    assert effects == [RESERVE, decision(denied), refusal("budget", CLAIMS), answer]
+    answer = Answer(code="budget", sentence=explain(DENIED), denied=DENIED, at_us=WAITS_UNTIL)
+    asked = [RESERVE, Reserve(claim=SMALLER.claim)]
+    assert effects == [*asked, decision(denied), refusal("budget", WAITS_UNTIL), answer]
+
+
+def test_a_prompt_is_counted_as_it_would_be_sent_and_the_budgets_are_asked_again() -> None:
+    fewer = counted(ASKING, 900)
+    assert isinstance(fewer, Asking)
+
+    effects = run(COUNTS, COUNTED, of=ASKING)
+
+    assert effects == [RESERVE, CountPrompt(changes=ASKING.plan.changes), Reserve(claim=fewer.claim)]
+    assert fewer.claim.amount_nanos < ASKING.claim.amount_nanos
+
+
+def test_a_prompt_that_could_not_be_counted_is_bounded_as_before() -> None:
+    last = run(COUNTS, UNCOUNTED, of=ASKING)[-1]
+
+    assert isinstance(last, Reserve)
+    assert last.claim == SMALLER.claim
+
+
+def test_a_prompt_is_counted_once() -> None:
+    exchange = an_exchange(ASKING)
+    exchange.begin(LEAVES)
+    for event in (COUNTS, COUNTED, COUNTS):
+        exchange.receive(event)
+
+    assert exchange.state is not State.COUNTING
+
+
+def test_a_call_that_is_too_dear_even_so_is_refused_after_its_count() -> None:
+    contract = BUDGETED.contracts["extraction"]
+    dearer = replace(BUDGETED, contracts={"extraction": replace(contract, max_cost_nanos=1)})
+    wanted = replace(ASKING.wanted, policy=dearer)
+
+    *_, record, answer = run(COUNTS, COUNTED, DONE, of=replace(ASKING, wanted=wanted))
+
+    assert record == refusal("too-dear", CLAIMS)
+    assert isinstance(answer, Answer)
+    assert answer.code == "too-dear"
+
+
+def test_a_call_that_waits_for_money_asks_the_same_again() -> None:
+    effects = run(SHORT, SHORT, WAITED, of=ASKING)
+
+    again = Reserve(claim=SMALLER.claim)
+    assert effects == [RESERVE, again, AwaitMoney(until_us=WAITS_UNTIL), again]
+
+
+def test_a_call_that_has_waited_long_enough_is_refused() -> None:
+    *_, last = run(SHORT, SHORT, WAITED, LATE, DONE, of=ASKING)
+
+    assert isinstance(last, Answer)
+    assert (last.code, last.at_us) == ("budget", WAITS_UNTIL)
+
+
+def test_a_call_that_is_moved_to_a_cheaper_tier_says_so_once_it_is_granted() -> None:
+    exchange = an_exchange(TRYING)
+    exchange.begin(LEAVES)
+    exchange.receive(Claimed(outcome=short_of(TRYING), at_us=CLAIMS))  # shrunk
+    exchange.receive(Claimed(outcome=short_of(TRYING), at_us=CLAIMS))  # moved
+
+    effects = exchange.receive(GRANTED)
+
+    assert isinstance(exchange.plan, Plan)
+    assert exchange.plan.decision.tier == "fast"
+    assert effects[:2] == (KeepTier(tier="fast"), decision(exchange.plan))
+
+
+def test_a_call_whose_balances_cannot_be_reached_is_refused_under_a_hard_budget() -> None:
+    *_, record, answer = run(BLIND, DONE, of=ASKING)
+
+    assert record == refusal("budget-store", CLAIMS)
+    assert isinstance(answer, Answer)
+    assert answer.code == "budget-store"
+    assert answer.sentence.endswith(UNKNOWN.why)
+
+
+def test_a_call_that_may_go_without_balances_sets_its_worst_case_aside_in_the_ledger() -> None:
+    allowing = asking(replace(BUDGETED, when_lost="allow"))
+
+    effects = run(BLIND, BOOKED, of=allowing)[1:]
+
+    assert effects[0] == decision(allowing.plan)
+    assert effects[1] == set_aside(allowing.claim.amount_nanos)
+    assert isinstance(effects[2], Send)
+
+
+@pytest.mark.parametrize("events", [(), (COUNTS,), (SHORT,), (SHORT, SHORT)])
+def test_a_caller_that_leaves_before_its_call_may_leave_has_spent_nothing(events: tuple[Event, ...]) -> None:
+    before = run(*events, of=ASKING)
+
+    after = run(*events, GONE_BEFORE, DONE, of=ASKING)[len(before) :]
+
+    assert after == [decision(ASKING.plan), VOIDED, ending(NOT_SENT, NO_TIMINGS, plan=ASKING.plan)]
+
+
+def test_an_entry_of_a_prompt_that_is_not_all_text_says_nothing_of_its_size() -> None:
+    with_images = replace(ASKING.asker.contents, attachments=1)
+    asking = replace(ASKING, asker=replace(ASKING.asker, contents=with_images))
+
+    record = run(GRANTED, of=asking)[-1]
+
+    assert isinstance(record, Record)
+    assert isinstance(record.entry, SetAside)
+    assert (record.entry.prompt_bytes, record.entry.prompt_kind) == (None, None)
+
+
+def test_a_decision_names_the_callers_credential() -> None:
+    exchange = Exchange(PLAN, prices=PRICES, call_id="c1", read_us=READ, key_id="k1")
+
+    record, _ = exchange.begin(LEAVES)
+
+    assert isinstance(record, Record)
+    assert isinstance(record.entry, Decided)
+    assert record.entry.key_id == "k1"
 
 
 @pytest.mark.parametrize("event", [GRANTED, GRANTED_LESS])
@@ -336,6 +509,8 @@ def test_a_call_that_is_given_up_before_it_was_sent_costs_nothing() -> None:
 
     assert given_up(of=ASKING) == [decision(ASKING.plan), VOIDED, unsent]
     assert given_up(GRANTED, of=ASKING) == [VOIDED, unsent]
+    assert given_up(COUNTS, of=ASKING) == [decision(ASKING.plan), VOIDED, unsent]
+    assert given_up(SHORT, SHORT, of=ASKING) == [decision(ASKING.plan), VOIDED, unsent]
 
 
 def test_the_cost_of_a_call_that_is_given_up_after_it_was_sent_is_unknown() -> None:
@@ -350,7 +525,7 @@ def test_the_cost_of_a_call_that_is_given_up_after_it_was_sent_is_unknown() -> N
 
 @pytest.mark.parametrize(
     ("of", "events"),
-    [(REFUSED, ()), (ASKING, (SHORT,)), (ASKING, (GRANTED, BOOKED, BEGAN, ENDED)), (PLAN, (GONE,))],
+    [(REFUSED, ()), (ASKING, (BLIND,)), (ASKING, (GRANTED, BOOKED, BEGAN, ENDED)), (PLAN, (GONE,))],
 )
 def test_nothing_is_left_to_do_for_a_call_that_is_given_up_after_its_ending(
     of: Asked, events: tuple[Event, ...]
@@ -374,7 +549,7 @@ def test_the_time_that_was_the_providers_is_from_sending_to_the_end() -> None:
 
 
 @pytest.mark.parametrize(
-    ("of", "events"), [(REFUSED, ()), (ASKING, (SHORT, DONE)), (ASKING, (GRANTED, LOST))]
+    ("of", "events"), [(REFUSED, ()), (ASKING, (BLIND, DONE)), (ASKING, (GRANTED, LOST))]
 )
 def test_a_call_that_was_not_sent_was_never_the_providers(of: Asked, events: tuple[Event, ...]) -> None:
     exchange = an_exchange(of)
@@ -389,6 +564,8 @@ def test_a_call_that_was_not_sent_was_never_the_providers(of: Asked, events: tup
 PATHS: Mapping[State, tuple[Event, ...] | None] = {
     State.READ: None,
     State.RESERVING: (),
+    State.COUNTING: (COUNTS,),
+    State.QUEUED: (SHORT, SHORT),
     State.BOOKING: (GRANTED,),
     State.SENT: (GRANTED, BOOKED),
     State.STREAMING: (GRANTED, BOOKED, BEGAN),
@@ -397,7 +574,16 @@ PATHS: Mapping[State, tuple[Event, ...] | None] = {
 }
 LEADS_TO: Mapping[State, Mapping[Event, State]] = {
     State.READ: {},
-    State.RESERVING: {GRANTED: State.BOOKING, GRANTED_LESS: State.BOOKING, SHORT: State.SETTLING},
+    State.RESERVING: {
+        GRANTED: State.BOOKING,
+        GRANTED_LESS: State.BOOKING,
+        SHORT: State.RESERVING,
+        COUNTS: State.COUNTING,
+        BLIND: State.SETTLING,
+        GONE: State.SETTLING,
+    },
+    State.COUNTING: {COUNTED: State.RESERVING, UNCOUNTED: State.RESERVING, GONE: State.SETTLING},
+    State.QUEUED: {WAITED: State.RESERVING, GONE: State.SETTLING},
     State.BOOKING: {DONE: State.SENT, LOST: State.DONE, GONE: State.SETTLING},
     State.SENT: {
         BEGAN: State.STREAMING,
@@ -409,7 +595,8 @@ LEADS_TO: Mapping[State, Mapping[Event, State]] = {
     State.SETTLING: {DONE: State.DONE, LOST: State.DONE},
     State.DONE: {},
 }
-UNASKED = [state for state in State if state not in {State.RESERVING, State.BOOKING}]
+ASKERS = {State.RESERVING, State.COUNTING, State.QUEUED, State.BOOKING}
+UNASKED = [state for state in State if state not in ASKERS]
 
 
 def an_exchange_in(state: State, of: Asked = ASKING) -> Exchange:
@@ -467,9 +654,19 @@ def test_the_table_has_every_transition_and_no_other() -> None:
         (State.READ, Step.SENT): State.SENT,
         (State.READ, Step.ASKED): State.RESERVING,
         (State.READ, Step.REFUSED): State.SETTLING,
+        (State.RESERVING, Step.AGAIN): State.RESERVING,
+        (State.RESERVING, Step.COUNT): State.COUNTING,
+        (State.RESERVING, Step.QUEUE): State.QUEUED,
         (State.RESERVING, Step.GRANTED): State.BOOKING,
         (State.RESERVING, Step.DENIED): State.SETTLING,
+        (State.RESERVING, Step.CALLER_LEFT): State.SETTLING,
         (State.RESERVING, Step.FAILED): State.DONE,
+        (State.COUNTING, Step.COUNTED): State.RESERVING,
+        (State.COUNTING, Step.CALLER_LEFT): State.SETTLING,
+        (State.COUNTING, Step.FAILED): State.DONE,
+        (State.QUEUED, Step.WAITED): State.RESERVING,
+        (State.QUEUED, Step.CALLER_LEFT): State.SETTLING,
+        (State.QUEUED, Step.FAILED): State.DONE,
         (State.BOOKING, Step.RECORDED): State.SENT,
         (State.BOOKING, Step.NOT_RECORDED): State.DONE,
         (State.BOOKING, Step.CALLER_LEFT): State.SETTLING,
@@ -502,18 +699,42 @@ class Walk:
         self.exchange = an_exchange(of)
         self.log: list[Effect | Event | GaveUp] = [*self.exchange.begin(LEAVES)]
         for choice in choices:
-            events = [*LEADS_TO[self.exchange.state]]
+            events = self.possible()
             if not events:
                 break
             if choice == 0:
                 self.give_up()
             else:
-                self.receive(events[choice % len(events)])
+                event = events[choice % len(events)]
+                self.log += [event, *self.exchange.receive(event)]
 
-    def receive(self, event: Event) -> None:
-        if event is GONE and self.exchange.state is State.BOOKING:
-            event = GONE_BEFORE
-        self.log += [event, *self.exchange.receive(event)]
+    def possible(self) -> list[Event]:
+        """What may happen now: of an answer to a claim, one that fits the claim."""
+        state = self.exchange.state
+        if state is State.RESERVING:
+            return [
+                GONE_BEFORE,
+                *(Claimed(outcome=outcome, at_us=at_us) for outcome, at_us in self.outcomes()),
+            ]
+        events = [*LEADS_TO[state]]
+        return [GONE_BEFORE if event is GONE and state in ASKERS else event for event in events]
+
+    def outcomes(self) -> Iterator[tuple[Outcome, int]]:
+        """Granted, granted in part where that was asked, short of a little or of all, too late, unknown."""
+        claim = [effect for effect in self.log if isinstance(effect, Reserve)][-1].claim
+        yield Reserved(amount_nanos=claim.amount_nanos), CLAIMS
+        if claim.least_nanos < claim.amount_nanos:
+            yield Shrunk(amount_nanos=claim.least_nanos), CLAIMS
+        for left in (0, claim.least_nanos - 1):
+            denied = Denied(
+                account=claim.accounts[0],
+                posted_nanos=usd("5") - left,
+                pending_nanos=0,
+                asked_nanos=claim.least_nanos,
+            )
+            yield denied, CLAIMS
+            yield denied, WAITS_UNTIL
+        yield UNKNOWN, CLAIMS
 
     def give_up(self) -> None:
         self.log += [GaveUp(), *self.exchange.give_up(FAILS)]
@@ -529,10 +750,20 @@ class Walk:
 
     @property
     def is_granted(self) -> bool:
-        return any(event in self.log for event in (GRANTED, GRANTED_LESS))
+        """Whether the budgets set anything aside, or the policy let the call go without."""
+        claims = [event.outcome for event in self.log if isinstance(event, Claimed)]
+        return any(isinstance(outcome, Reserved | Shrunk) for outcome in claims) or (
+            UNKNOWN in claims and not self.is_refused
+        )
+
+    @property
+    def is_refused(self) -> bool:
+        errors = {record.entry.error for _, record in self.records() if isinstance(record.entry, Failed)}
+        return bool(errors & {"budget", "budget-store", "too-dear", "unknown-task-type"})
 
 
-WALKS = st.builds(Walk, st.sampled_from((PLAN, REFUSED, ASKING)), st.lists(st.integers(0, 12), max_size=8))
+KINDS = (PLAN, REFUSED, ASKING, TRYING, asking(replace(TRIES_ALL, when_lost="allow")))
+WALKS = st.builds(Walk, st.sampled_from(KINDS), st.lists(st.integers(0, 20), max_size=14))
 
 
 @given(walk=WALKS)
@@ -544,13 +775,20 @@ def test_on_every_path_the_decision_is_recorded_before_the_call_and_the_ending_b
     sends = walk.places(Send)
     told = walk.places(Recorded, NotRecorded)
 
-    assert len(decisions) == (walk.exchange.state is not State.RESERVING)
+    assert len(decisions) == (walk.exchange.state not in ASKERS - {State.BOOKING})
     assert max(len(sends), len(endings), len(last_words)) <= 1
-    assert walk.exchange.state is not State.DONE or endings
+    assert walk.exchange.state not in {State.SETTLING, State.DONE} or endings
     assert all(decisions[0] < at for at in (*sends, *endings))
     for at in last_words:
         assert endings[0] < at
         assert told[-1] < at
+
+
+@given(walk=WALKS)
+def test_on_every_path_a_call_that_is_given_up_has_one_decision_and_one_ending(walk: Walk) -> None:
+    walk.give_up()
+
+    assert len(walk.entries(Decided)) == len(walk.entries(Posted, Failed)) == 1
 
 
 @given(walk=WALKS)
@@ -569,9 +807,9 @@ def test_on_every_path_what_was_set_aside_is_settled_once_at_what_the_ending_say
     walk.give_up()
 
     settled = walk.places(Settle)
-    left_unanswered = bool(walk.places(Reserve)) and not walk.places(Claimed)
 
-    assert len(settled) == (walk.is_granted or left_unanswered)
+    assert len(settled) == (bool(walk.places(Reserve)) and not walk.is_refused)
+    assert settled or not walk.is_granted
     for at in settled:
         settle, record = walk.log[at], walk.log[at + 1]
         assert isinstance(settle, Settle)
@@ -579,6 +817,26 @@ def test_on_every_path_what_was_set_aside_is_settled_once_at_what_the_ending_say
         assert isinstance(record.entry, Posted | Failed)
         assert settle.cost_nanos == record.entry.cost_nanos
         assert walk.places(Send) or settle == VOIDED
+
+
+@given(walk=WALKS)
+def test_on_every_path_a_prompt_is_counted_at_most_once_and_a_claim_waits_for_its_answer(walk: Walk) -> None:
+    assert len(walk.places(CountPrompt)) <= 1
+    for at in walk.places(Reserve)[:-1]:
+        assert isinstance(walk.log[at + 1], Claimed)
+
+
+@given(walk=WALKS)
+def test_on_every_path_a_conversation_is_moved_only_where_its_call_is_granted_on_the_new_tier(
+    walk: Walk,
+) -> None:
+    for at in walk.places(KeepTier):
+        move, record = walk.log[at], walk.log[at + 1]
+        assert isinstance(move, KeepTier)
+        assert isinstance(record, Record)
+        assert isinstance(record.entry, Decided)
+        assert record.entry.tier == move.tier == "fast"
+    assert len(walk.places(KeepTier)) <= 1
 
 
 @given(walk=WALKS)

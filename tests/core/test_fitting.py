@@ -13,7 +13,7 @@ from tierwise.core.catalog import MODELS
 from tierwise.core.changes import REMOVED, Change
 from tierwise.core.decision import Decision
 from tierwise.core.fitting import Fitted, fit
-from tierwise.core.matrix import Ineligible
+from tierwise.core.matrix import COLUMNS, Ineligible
 from tierwise.core.policy import EFFORTS, Effort, Thinking
 
 CAP = 8192
@@ -673,3 +673,32 @@ def test_every_change_changes_something_and_says_why(call: Call, wanted: Decisio
         case Ineligible(feature=feature, why=why):
             assert feature
             assert why.endswith(".")
+
+
+TOLD = {"output_config.task_budget": {"type": "tokens", "total": 50_000}}
+
+
+def with_task_budget(model: str) -> Decision:
+    return replace(decision(model), task_budget=50_000)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_model_that_takes_a_task_budget_is_told_the_contracts(model: str) -> None:
+    taken = COLUMNS[model].cells["task_budget"] == "ok"
+    call = Call(requested_model=model, max_tokens=CAP)
+
+    assert edits(fitted(call, with_task_budget(model))) == (TOLD if taken else {})
+
+
+def test_a_task_budget_of_the_callers_own_stays() -> None:
+    call = Call(requested_model="claude-opus-5-5", max_tokens=CAP, task_budget=True)
+
+    assert fitted(call, with_task_budget("claude-opus-5-5")) == ()
+
+
+def test_a_call_decided_as_it_was_asked_is_not_touched_where_its_model_takes_no_task_budget() -> None:
+    call = Call(
+        requested_model="claude-haiku-4-5", max_tokens=CAP, speed="fast", sampling={"temperature": 0.3}
+    )
+
+    assert fitted(call, with_task_budget("claude-haiku-4-5")) == ()

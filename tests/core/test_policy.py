@@ -1,7 +1,8 @@
 import pytest
 
+from support.calls import a_policy
 from tierwise.core.catalog import find, thinking_floor
-from tierwise.core.policy import Contract, Mode, Policy, Tier, cap_floor
+from tierwise.core.policy import Budget, Contract, Mode, Policy, Tier, cap_floor
 
 PLAIN = Contract(name="x", tier="t")
 
@@ -48,3 +49,11 @@ def test_a_contract_that_keeps_what_the_caller_asks_has_the_floor_of_the_models_
     contract = Contract(name="x", tier="t", effort="keep", thinking="keep")
 
     assert cap_floor(tier, contract) == floor_of("claude-haiku-5-5", effort=None, thinking="keep")
+
+
+def test_a_policy_has_budgets_of_its_own_or_of_a_contract() -> None:
+    budget = Budget(name="all", scope="all", limit=1)
+
+    assert a_policy(budgets=(budget,)).has_budgets
+    assert a_policy(Contract(name="extraction", tier="fast", budgets=(budget,))).has_budgets
+    assert not a_policy().has_budgets

@@ -14,16 +14,16 @@ from tierwise.core.changes import REMOVED
 from tierwise.core.decision import Refusal, Why
 from tierwise.core.planning import Plan, Refused, plan
 from tierwise.core.policy import Budget, Contract, Mode, Policy, Tier, WhenShort, cap_floor
-from tierwise.core.reserving import Asked, Asking, ask, explain, granted, is_counted
+from tierwise.core.reserving import Asked, Asking, NextTry, ask, explain, granted, is_counted, next_try
 from tierwise.core.settlement import describe
 from tierwise.core.tasks import name_task
 from tierwise.money import usd
 
 PRICES = shipped_prices()
 NOW = int(datetime(2026, 11, 23, tzinfo=UTC).timestamp()) * 1_000_000
-HARD = Budget(name="all", scope="all", limit_nanos=usd("5"))
-WARNS = Budget(name="soft", scope="all", limit_nanos=usd("5"), hard=False)
-REFUSES = Budget(name="strict", scope="all", limit_nanos=usd("5"), when_short=("refuse",))
+HARD = Budget(name="all", scope="all", limit=usd("5"))
+WARNS = Budget(name="soft", scope="all", limit=usd("5"), hard=False)
+REFUSES = Budget(name="strict", scope="all", limit=usd("5"), when_short=("refuse",))
 HEADER = {"x-tierwise-task-type": "extraction"}
 OLD = Tier(name="old", model="claude-haiku-4-5", thinking="adaptive")
 
@@ -51,7 +51,7 @@ def extraction(
     min_tokens: int | None = None,
     max_cost: str | None = None,
 ) -> Policy:
-    """A policy of one type, on one tier, under budgets."""
+    """A policy of one type, on one tier, under budgets; prompts are not counted."""
     contract = Contract(
         name="extraction",
         tier=tier.name,
@@ -59,7 +59,7 @@ def extraction(
         min_tokens=min_tokens,
         max_cost_nanos=None if max_cost is None else usd(max_cost),
     )
-    return a_policy(contract, tiers=(tier,), budgets=budgets)
+    return a_policy(contract, tiers=(tier,), budgets=budgets, count_near_limit=False)
 
 
 def least_tokens(asking: Asking) -> int:
@@ -74,7 +74,7 @@ def shrunk(asking: Asking, nanos: int) -> Plan:
     return found
 
 
-def refusal(of: Asked) -> Refusal:
+def refusal(of: Asked | NextTry) -> Refusal:
     assert isinstance(of, Refused)
     return of.refusal
 
@@ -85,6 +85,13 @@ def test_a_call_is_counted_where_there_is_a_budget_or_its_type_has_a_limit() -> 
     assert is_counted(planned(call, extraction(WARNS)))
     assert is_counted(planned(call, extraction(max_cost="1")))
     assert not is_counted(planned(call, extraction()))
+
+
+def test_a_call_is_counted_where_its_type_has_a_budget_of_its_own() -> None:
+    own = Contract(name="extraction", tier="fast", budgets=(HARD,))
+
+    assert is_counted(planned(a_call("task/extraction"), a_policy(own)))
+    assert not is_counted(planned(a_call(), a_policy(own)))
 
 
 def test_an_undeclared_or_observed_call_is_not_counted_by_the_limit_of_a_type() -> None:
@@ -295,7 +302,7 @@ def test_a_denied_call_is_refused_with_the_account_that_is_short() -> None:
     asking = asks(a_call("task/extraction"), extraction(HARD))
     outcome = denied(asking.claim.accounts[0])
 
-    found = refusal(granted(asking, outcome))
+    found = refusal(next_try(asking, outcome, at_us=NOW))
 
     assert found == Refusal(code="budget", sentence=explain(outcome))
 

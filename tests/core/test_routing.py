@@ -373,3 +373,28 @@ def test_effort_and_thinking_are_the_tiers_unless_the_contract_keeps_the_callers
     decision = decided(a_call("task/extraction", effort="max"), policy)
 
     assert (decision.effort, decision.thinking) == (effort, thinking)
+
+
+DOWNGRADES = a_policy(replace(SYNTHESIS, downgrade_to="middle"))
+LONG = a_call("task/synthesis")
+
+
+def test_a_downgraded_call_goes_to_the_cheaper_tier_that_its_contract_names() -> None:
+    decision = decided(LONG, DOWNGRADES, downgrade=True)
+
+    assert (decision.tier, decision.model) == ("middle", MIDDLE.model)
+    assert decision.reasons[1].why is Why.BUDGET
+    assert sentences(decision)[1] == "A budget is short, and the contract of synthesis allows middle."
+
+
+def test_a_call_whose_contract_names_no_cheaper_tier_is_decided_as_ever() -> None:
+    policy = a_policy(SYNTHESIS)
+
+    assert decided(LONG, policy, downgrade=True) == decided(LONG, policy)
+
+
+def test_a_contracts_task_budget_goes_with_its_decision() -> None:
+    policy = a_policy(replace(SYNTHESIS, task_budget=50_000))
+
+    assert decided(LONG, policy).task_budget == 50_000
+    assert decided(LONG).task_budget is None

@@ -81,7 +81,7 @@ def test_the_entry_of_a_decision_says_what_was_asked_decided_and_changed() -> No
     headers = HEADER | {"x-tierwise-task-id": "t", "x-tierwise-run-id": "r", "x-tierwise-agent": "a"}
     call = a_call(FAST.model, headers=headers, stream=True, thinking="disabled")
 
-    entry = decided_entry(planned(call), call_id="c1", at_us=AT)
+    entry = decided_entry(planned(call), call_id="c1", key_id="k1", at_us=AT)
 
     assert entry == Decided(
         call_id="c1",
@@ -93,6 +93,7 @@ def test_the_entry_of_a_decision_says_what_was_asked_decided_and_changed() -> No
         task_id="t",
         run_id="r",
         agent="a",
+        key_id="k1",
         requested_model="claude-haiku-5-5",
         tier="fast",
         decided_model="claude-haiku-5-5",
@@ -114,7 +115,7 @@ def test_the_entry_of_a_decision_says_what_was_asked_decided_and_changed() -> No
 def test_the_entry_of_an_observed_call_keeps_apart_what_was_decided_and_what_was_sent() -> None:
     observed = planned(a_call(headers=HEADER), replace(POLICY, mode="observe"))
 
-    entry = decided_entry(observed, call_id="c1", at_us=AT)
+    entry = decided_entry(observed, call_id="c1", key_id="k1", at_us=AT)
 
     assert (entry.tier, entry.decided_model, entry.acts) == ("fast", "claude-haiku-5-5", False)
     assert (entry.max_tokens_sent, entry.changes) == (32_000, ())
@@ -125,7 +126,7 @@ def test_the_entry_of_a_refused_call_says_why_and_that_nothing_was_sent() -> Non
     refused = plan(call, name_task(call, policy=POLICY), policy=POLICY, kept=None)
     assert isinstance(refused, Refused)
 
-    entry = decided_entry(refused, call_id="c1", at_us=AT)
+    entry = decided_entry(refused, call_id="c1", key_id="k1", at_us=AT)
 
     assert (entry.task_type, entry.unknown_type, entry.declared) == (None, "nope", "model")
     assert (entry.tier, entry.decided_model, entry.max_tokens_sent) == (None, None, None)
@@ -134,7 +135,7 @@ def test_the_entry_of_a_refused_call_says_why_and_that_nothing_was_sent() -> Non
 
 
 def test_a_model_name_of_any_length_is_cut_before_it_goes_into_the_ledger() -> None:
-    entry = decided_entry(planned(a_call("m" * 1000)), call_id="c1", at_us=AT)
+    entry = decided_entry(planned(a_call("m" * 1000)), call_id="c1", key_id="k1", at_us=AT)
 
     assert entry.requested_model == entry.decided_model == "m" * LONGEST_ID
 

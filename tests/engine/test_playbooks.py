@@ -24,7 +24,7 @@ from support.transcripts import (
     error,
     message,
 )
-from tierwise.core.exchange import Answer
+from tierwise.core.effects import Answer
 from tierwise.errors import UpstreamDropped, UpstreamTimeout, UpstreamUnreachable
 from tierwise.stores.ledger import writer
 from tierwise.upstream.port import Outgoing

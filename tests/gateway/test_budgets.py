@@ -199,7 +199,8 @@ def hanging_call(gateway: Running) -> None:
 
 def reservations(ledger_path: Path) -> int:
     with closing(read_ledger(ledger_path)) as ledger:
-        return ledger.execute("SELECT count(*) FROM entries WHERE kind = 'set-aside'").fetchone()[0]
+        (row,) = ledger.rows("SELECT count(*) AS found FROM entries WHERE kind = 'set-aside'")
+        return row["found"]
 
 
 def test_one_process_at_a_time_holds_the_budgets_of_a_ledger(tmp_path: Path) -> None:

@@ -15,12 +15,14 @@ from support.plays import calls
 from support.policies import TWO_TIERS, book
 from support.transcripts import EVENTS, STREAM, MemoryUpstream, Transcript, message
 from tierwise.config import Book
+from tierwise.core.budgets import Claim, Lost, Outcome
 from tierwise.errors import UpstreamDropped, UpstreamTimeout, UpstreamUnreachable
 from tierwise.gateway import asgi
 from tierwise.gateway.app import Gateway
-from tierwise.gateway.errors import WIRE_ERRORS
+from tierwise.stores.budgets.memory import MemoryBudgets
 from tierwise.stores.ledger import writer
 from tierwise.upstream.port import Outgoing
+from tierwise.wire.errors import WIRE_ERRORS
 
 USER = {"role": "user", "content": "Hi"}
 MESSAGE = {"model": "task/extraction", "max_tokens": 4096, "messages": [USER]}
@@ -125,6 +127,19 @@ def short_budget(path: Path) -> Got:
     return ask(gateway_in_memory(path, Transcript(), policy=policy), lambda app: post(app, MESSAGE))
 
 
+class Unreachable(MemoryBudgets):
+    """A store whose balances nobody can ask for."""
+
+    def reserve(self, claim: Claim) -> Outcome:
+        return Lost(why="no answer within a second")
+
+
+def lost_budget_store(path: Path) -> Got:
+    policy = limited('[[budgets]]\nscope = "all"\nlimit_usd = "1"')
+    app = gateway_in_memory(path, Transcript(), policy=policy, budgets=Unreachable())
+    return ask(app, lambda app: post(app, MESSAGE))
+
+
 def unpriced(path: Path) -> Got:
     policy = limited('[[budgets]]\nscope = "all"\nlimit_usd = "1"')
     body = {**MESSAGE, "model": "claude-nobody-9"}
@@ -149,6 +164,7 @@ WAYS: dict[str, Callable[[Path], Got]] = {
     "ineligible": ineligible,
     "not-supported": not_supported,
     "budget": short_budget,
+    "budget-store": lost_budget_store,
     "unpriced": unpriced,
     "too-dear": too_dear,
     "no-credential": no_credential,
@@ -169,6 +185,7 @@ ON_THE_WIRE = {
     "not-supported": (400, "invalid_request_error", b"false"),
     "thread": (400, "invalid_request_error", b"false"),
     "budget": (429, "billing_error", b"false"),
+    "budget-store": (503, "api_error", b"true"),
     "unpriced": (400, "invalid_request_error", b"false"),
     "too-dear": (400, "invalid_request_error", b"false"),
     "no-credential": (401, "authentication_error", b"false"),

@@ -15,9 +15,9 @@ from support.asgi import Got, Pairs, call, gateway_in_memory
 from support.plays import calls
 from support.policies import TWO_TIERS, book
 from support.providers import SandboxUpstream
+from tierwise.engine.headers import CREDENTIALS
 from tierwise.gateway.app import Gateway
-from tierwise.gateway.errors import WIRE_ERRORS
-from tierwise.gateway.headers import CREDENTIALS
+from tierwise.wire.errors import WIRE_ERRORS
 
 OURS: Final = {code.encode(): error for code, error in WIRE_ERRORS.items() if error.status < 500}
 """What a caller can bring about: errors of ours that are not ours."""

@@ -14,7 +14,7 @@ from support.plays import calls
 from support.policies import TWO_TIERS, book
 from support.transcripts import JSON, MemoryUpstream, Transcript, message
 from tierwise.config import Book
-from tierwise.gateway.headers import credential_id, outgoing_headers, readable_headers, returned_headers, safe
+from tierwise.engine.headers import credential_id, outgoing_headers, readable_headers, returned_headers, safe
 from tierwise.wire.requests import read_request
 
 BODY = b'{"model":"claude-opus-5-5","max_tokens":9,"messages":[{"role":"user","content":"Hi"}]}'

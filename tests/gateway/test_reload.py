@@ -17,8 +17,9 @@ from support.policies import TWO_TIERS, book, with_upstream
 from support.waiting import eventually
 from tierwise.config import load_book
 from tierwise.engine.desk import Desk
+from tierwise.gateway.parts import Settings
 from tierwise.gateway.reload import PolicyFile
-from tierwise.gateway.server import Settings, gateway
+from tierwise.gateway.server import gateway
 from tierwise.sandbox.server import running
 from tierwise.stores.conversations import Conversations
 from tierwise.stores.ledger import sqlite as store
@@ -203,9 +204,7 @@ def test_a_stream_in_flight_finishes_under_its_policy_and_each_entry_names_its_o
 
 def settings(path: Path) -> Settings:
     path.write_text(with_upstream(TWO_TIERS, "http://127.0.0.1:9"))
-    return Settings(
-        book=load_book(path), policy_path=path, ledger_path=path.with_name("ledger.sqlite3"), key="sk"
-    )
+    return Settings(book=load_book(path), policy_path=path, ledger=path.with_name("ledger.sqlite3"), key="sk")
 
 
 def test_health_says_what_is_in_force_and_where_things_are(path: Path) -> None:
@@ -223,7 +222,7 @@ def test_health_says_what_is_in_force_and_where_things_are(path: Path) -> None:
     assert health["status"] == "ok"
     assert health["policy"] == used.book.policy.version
     assert health["policy_problem"] is None
-    assert health["ledger"] == str(used.ledger_path)
+    assert health["ledger"] == str(used.ledger)
     assert health["ledger_problem"] is None
     assert health["upstream"] == "http://127.0.0.1:9"
     assert (health["calls"], health["in_flight"]) == (0, 0)
@@ -259,7 +258,7 @@ def test_health_is_bad_while_the_ledger_is_locked_and_good_again_after(
 
     async def talk() -> list[object]:
         async with started(gateway(used)) as app:
-            other = sqlite3.connect(used.ledger_path, isolation_level=None)
+            other = sqlite3.connect(used.ledger, isolation_level=None)
             other.execute("BEGIN IMMEDIATE")
             first = asyncio.create_task(post(app, body))
             bad = await until(503, lambda: call(app, "GET", "/tierwise/health"))
@@ -280,7 +279,7 @@ def test_health_is_bad_while_the_ledger_is_locked_and_good_again_after(
     assert isinstance(problem, str)
     assert "locked" in problem
     assert (refused, served, after) == (503, 502, None)
-    assert [recorded["error"] for recorded in calls(used.ledger_path)] == ["unreachable"]
+    assert [recorded["error"] for recorded in calls(Path(used.ledger))] == ["unreachable"]
 
 
 BUDGETED = TWO_TIERS + '\n[[budgets]]\nscope = "all"\nlimit_usd = "{}"\n'
@@ -304,4 +303,4 @@ def test_a_limit_that_is_edited_holds_at_once(path: Path) -> None:
     file.look()
 
     (budget,) = desk.book.policy.budgets
-    assert budget.limit_nanos == 75 * 10**9
+    assert budget.limit == 75 * 10**9

@@ -108,6 +108,7 @@ async def _health(base_url: str) -> dict[str, Any]:
 def endings(ledger: Path) -> dict[str, int]:
     connection = read_ledger(ledger)
     try:
-        return dict(connection.execute("SELECT ending, count(*) FROM calls GROUP BY 1").fetchall())
+        rows = connection.rows("SELECT ending, count(*) AS calls FROM calls GROUP BY 1")
+        return {row["ending"]: row["calls"] for row in rows}
     finally:
         connection.close()

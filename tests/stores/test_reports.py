@@ -1,19 +1,19 @@
 """Reports: figures by hand on a small ledger."""
 
-import sqlite3
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from support.entries import decided, failed, posted
+from support.entries import decided, failed, posted, settled
 from tierwise.core.ledger import Entry
 from tierwise.stores.ledger.reports import DIMENSIONS, By, Report, UnknownType, report
-from tierwise.stores.ledger.sqlite import open_ledger, read_ledger
+from tierwise.stores.ledger.sqlite import SqliteReader, open_ledger, read_ledger
 from tierwise.usage import Usage
 
-DAY_US = 86_400_000_000
+HOUR_US = 3_600_000_000
+DAY_US = 24 * HOUR_US
 FIRST_US = 20_000 * DAY_US
 """The beginning of 2024-10-04, UTC."""
 
@@ -24,7 +24,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def ledger_of(path: Path, entries: Sequence[Entry]) -> Generator[sqlite3.Connection]:
+def ledger_of(path: Path, entries: Sequence[Entry]) -> Generator[SqliteReader]:
     ledger = open_ledger(path)
     ledger.write(entries)
     ledger.close()
@@ -42,9 +42,10 @@ def report_of(
     by: By = "type",
     since_us: int | None = None,
     until_us: int | None = None,
+    exact: bool = False,
 ) -> Report:
     with ledger_of(path, entries) as connection:
-        return report(connection, by=by, since_us=since_us, until_us=until_us)
+        return report(connection, by=by, since_us=since_us, until_us=until_us, exact=exact)
 
 
 def lines(path: Path, entries: Sequence[Entry], by: By) -> list[tuple[str, int, int]]:
@@ -117,6 +118,7 @@ def test_nothing_has_no_shares_and_no_baselines(path: Path) -> None:
         ("run", [("r1", 2, 71_000), ("(none)", 1, 0), ("r2", 2, 0)]),
         ("model", [("claude-opus-5-5", 2, 70_000), ("claude-haiku-5-5", 1, 1_000), ("(no reply)", 2, 0)]),
         ("tier", [("frontier", 1, 70_000), ("fast", 2, 1_000), ("(as asked)", 1, 0), ("(none)", 1, 0)]),
+        ("key", [("k1", 5, 71_000)]),
         ("day", [("2024-10-04", 2, 71_000), ("2024-10-05", 2, 0), ("2024-10-06", 1, 0)]),
     ],
 )
@@ -160,18 +162,44 @@ def test_days_stay_in_order_when_a_later_one_is_dearer(path: Path) -> None:
         (0, 0, 0),
     ],
 )
-def test_a_span_counts_from_its_first_microsecond_up_to_its_last_which_is_not_in_it(
+def test_an_exact_span_counts_from_its_first_microsecond_up_to_its_last_which_is_not_in_it(
     path: Path, since_us: int | None, until_us: int | None, calls: int
+) -> None:
+    found = report_of(path, SMALL, since_us=since_us, until_us=until_us, exact=True)
+
+    assert found.total.calls == sum(line.totals.calls for line in found.lines) == calls
+    assert (found.since_us, found.until_us) == (since_us, until_us)
+
+
+@pytest.mark.parametrize(
+    ("since_us", "until_us", "rounded", "calls"),
+    [
+        (None, None, (None, None), 5),
+        (FIRST_US + HOUR_US - 1, None, (FIRST_US, None), 5),
+        (FIRST_US + HOUR_US, None, (FIRST_US + HOUR_US, None), 3),
+        (None, FIRST_US + HOUR_US - 1, (None, FIRST_US), 0),
+        (None, FIRST_US + HOUR_US, (None, FIRST_US + HOUR_US), 2),
+        (FIRST_US, FIRST_US + DAY_US + 5, (FIRST_US, FIRST_US + DAY_US), 2),
+        (0, 0, (0, 0), 0),
+    ],
+)
+def test_a_span_has_whole_hours_and_says_which(
+    path: Path,
+    since_us: int | None,
+    until_us: int | None,
+    rounded: tuple[int | None, int | None],
+    calls: int,
 ) -> None:
     found = report_of(path, SMALL, since_us=since_us, until_us=until_us)
 
     assert found.total.calls == sum(line.totals.calls for line in found.lines) == calls
+    assert (found.since_us, found.until_us) == rounded
 
 
 def test_a_span_goes_by_when_a_call_was_read_and_not_by_when_it_ended(path: Path) -> None:
     entries = [decided("c1", at_us=FIRST_US), posted("c1", at_us=FIRST_US + DAY_US, cost_nanos=9)]
 
-    assert report_of(path, entries, until_us=FIRST_US + 1).total.cost_nanos == 9
+    assert report_of(path, entries, until_us=FIRST_US + HOUR_US).total.cost_nanos == 9
 
 
 def test_a_finished_call_of_unknown_cost_is_finished_and_unknown_and_adds_nothing(path: Path) -> None:
@@ -229,7 +257,8 @@ def test_unknown_types_are_told_most_frequent_first_with_what_was_meant_last(pat
         UnknownType(name="aaa", nearest=None, calls=1),
         UnknownType(name="zzz", nearest=None, calls=1),
     )
-    assert report_of(path.with_name("span.sqlite3"), entries, since_us=5).unknown_types == ()
+    assert report_of(path.with_name("span.sqlite3"), entries, since_us=5, exact=True).unknown_types == ()
+    assert report_of(path.with_name("hour.sqlite3"), entries, since_us=HOUR_US).unknown_types == ()
 
 
 def test_a_name_that_looks_like_a_placeholder_or_holds_quotes_is_a_name(path: Path) -> None:
@@ -248,3 +277,24 @@ def test_sums_beyond_what_a_float_holds_are_exact(path: Path) -> None:
     ]
 
     assert report_of(path, entries).total.cost_nanos == large + 1
+
+
+def test_a_call_that_is_settled_later_costs_what_it_was_settled_at(path: Path) -> None:
+    entries = [
+        decided("c1"),
+        posted("c1", cost_nanos=None, stop_reason="max_tokens"),
+        settled("c1", cost_nanos=70),
+        decided("c2"),
+        failed("c2", cost_nanos=None, at_least_nanos=9),
+        settled("c2", cost_nanos=0),
+        decided("c3"),
+        settled("c3", cost_nanos=5),
+    ]
+    found = report_of(path, entries, by="model")
+
+    assert (found.total.cost_nanos, found.total.unknown_cost, found.total.at_least_nanos) == (75, 0, 0)
+    assert (found.total.open, found.total.truncation_waste_nanos) == (1, 70)
+    assert lines(path.with_name("again.sqlite3"), entries, "model") == [
+        ("claude-haiku-5-5", 1, 70),
+        ("(no reply)", 2, 5),
+    ]

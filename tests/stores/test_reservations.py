@@ -1,15 +1,24 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from support.entries import decided, failed, posted, set_aside
-from tierwise.core.budgets import Past
+from support.entries import decided, failed, posted, set_aside, settled, topped_up
+from tierwise.core.budgets import Balance, OpenReservation, Past
 from tierwise.core.ledger import Entry
-from tierwise.stores.budgets.memory import MemoryBudgets
-from tierwise.stores.ledger.reservations import AccountTotals, account_totals, past
+from tierwise.stores.ledger.reservations import (
+    AccountTotals,
+    account_totals,
+    balances,
+    endings,
+    open_reservations,
+    overdue,
+    past,
+    told_since,
+)
 from tierwise.stores.ledger.sqlite import SqliteLedger, open_ledger, read_ledger
+from tierwise.stores.ledger.summary import end
 
 
 @pytest.fixture
@@ -99,31 +108,59 @@ def test_a_call_that_set_nothing_aside_is_not_told(ledger: SqliteLedger) -> None
     assert totals(ledger) == ()
 
 
-def test_conservation_holds_for_every_account_and_the_two_folds_agree(ledger: SqliteLedger) -> None:
-    endings: list[Callable[[str], Entry] | None] = [
-        lambda call: posted(call, cost_nanos=30),
-        lambda call: posted(call, cost_nanos=130),
-        lambda call: posted(call, cost_nanos=None),
-        lambda call: failed(call, cost_nanos=0),
-        None,
-    ]
-    accounts = (("a",), ("a", "b"), ("b", "c"))
-    for n in range(len(endings) * len(accounts)):
-        ending = endings[n % len(endings)]
-        ledger.write([set_aside(f"c{n}", accounts=accounts[n % len(accounts)], reserved_nanos=100 + n)])
-        ledger.write([ending(f"c{n}")] if ending else [])
-    budgets = MemoryBudgets()
-    budgets.resume(pasts(ledger))
+def test_a_call_counts_once_on_an_account_that_counts_calls(ledger: SqliteLedger) -> None:
+    accounts = ("#a", "~b")
+    for call, cost in (("c1", 130), ("c2", 0), ("c3", None)):
+        ledger.write([decided(call), set_aside(call, accounts=accounts, reserved_nanos=100)])
+        ledger.write([posted(call, cost_nanos=cost)])
 
-    found = {each.key: amounts(each) for each in totals(ledger)}
+    of_calls, of_money = totals(ledger)
 
-    assert found.keys() == {"a", "b", "c"}
-    for key, (reserved, pending, spent, released, overrun) in found.items():
-        balance = budgets.balance(key)
-        assert reserved + overrun == pending + spent + released
-        assert (balance.reserved_nanos, balance.pending_nanos, balance.posted_nanos) == (
-            reserved,
-            pending,
-            spent,
-        )
-        assert (balance.released_nanos, balance.overrun_nanos) == (released, overrun)
+    assert (of_calls.key, amounts(of_calls)) == ("#a", (3, 1, 1, 1, 0))
+    assert (of_money.key, amounts(of_money)) == ("~b", (300, 100, 130, 100, 30))
+
+
+def test_balances_are_what_budgets_begin_with_top_ups_included(ledger: SqliteLedger) -> None:
+    ledger.write([decided(), set_aside(accounts=("a",), reserved_nanos=100), posted(cost_nanos=30)])
+    ledger.write([topped_up(account="a", amount_nanos=50), topped_up("t2", account="new", amount_nanos=7)])
+
+    assert balances(ledger) == {
+        "a": Balance(reserved_nanos=100, posted_nanos=30, released_nanos=70, topped_up_nanos=50),
+        "new": Balance(topped_up_nanos=7),
+    }
+
+
+def test_a_reservation_is_open_until_its_calls_cost_is_known(ledger: SqliteLedger) -> None:
+    for call, at_us in (("c1", 30), ("c2", 20), ("c3", 10), ("c4", 40)):
+        ledger.write([decided(call), set_aside(call, at_us=at_us, accounts=("b", "a"), reserved_nanos=100)])
+    ledger.write([posted("c1", cost_nanos=5), failed("c2", cost_nanos=None)])
+    ledger.write([failed("c4", cost_nanos=None), settled("c4", cost_nanos=0)])
+
+    kept = OpenReservation(call_id="c2", accounts=("b", "a"), amount_nanos=100, at_us=20, ended=True)
+    lost = OpenReservation(call_id="c3", accounts=("b", "a"), amount_nanos=100, at_us=10, ended=False)
+
+    assert open_reservations(ledger) == [kept, lost]
+    assert overdue(ledger, 20) == [lost]
+    assert overdue(ledger, 21) == [kept, lost]
+
+
+def test_what_is_told_later_comes_once_to_who_asks_from_where_it_was(ledger: SqliteLedger) -> None:
+    ledger.write([decided("c1"), settled("c1"), topped_up("t1")])
+    here, first = told_since(ledger, 0)
+    ledger.write([posted("c2"), settled("c1", cost_nanos=9), topped_up("t2")])
+    there, second = told_since(ledger, here)
+
+    assert first == [settled("c1"), topped_up("t1")]
+    assert second == [topped_up("t2")]
+    assert told_since(ledger, there) == (there, [])
+    assert told_since(ledger, end(ledger)) == (end(ledger), [])
+
+
+def test_endings_are_told_of_calls_that_have_one_or_were_settled(ledger: SqliteLedger) -> None:
+    ledger.write([decided(f"c{number}") for number in range(1, 6)])
+    ledger.write([posted("c1", cost_nanos=5), failed("c2", cost_nanos=None), settled("c3", cost_nanos=7)])
+    ledger.write([failed("c4", cost_nanos=None), settled("c4", cost_nanos=0)])
+
+    asked = [f"c{number}" for number in range(1200)]
+
+    assert endings(ledger, asked) == {"c1": 5, "c2": None, "c3": 7, "c4": 0}

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from support.entries import decided, failed, posted, set_aside
+from support.entries import decided, failed, posted, set_aside, settled, topped_up
 from tierwise.core.policy import Durability
 from tierwise.errors import LedgerTooNew, LedgerUnavailable
+from tierwise.stores.ledger.migration import back_up
 from tierwise.stores.ledger.schema import MIGRATIONS
 from tierwise.stores.ledger.sqlite import ROWS_A_STATEMENT, open_ledger, read_ledger
+from tierwise.stores.ledger.verification import verify
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def old(path: Path) -> Path:
 def rows(path: Path, sql: str) -> list[dict[str, object]]:
     connection = read_ledger(path)
     try:
-        return [dict(row) for row in connection.execute(sql).fetchall()]
+        return [dict(row) for row in connection.rows(sql)]
     finally:
         connection.close()
 
@@ -157,7 +159,7 @@ def test_a_ledger_can_be_read_while_it_is_written(path: Path) -> None:
     reader = read_ledger(path)
     ledger.write([decided("c2")])
 
-    assert reader.execute("SELECT count(*) FROM calls").fetchone()[0] == 2
+    assert list(reader.rows("SELECT count(*) AS n FROM calls")) == [{"n": 2}]
     reader.close()
     ledger.close()
 
@@ -314,3 +316,70 @@ def test_a_commit_waits_for_the_disk_only_where_entries_are_to_survive_a_loss_of
     with closing(open_ledger(tmp_path / "ledger.sqlite3", durability=durability)) as ledger:
         connection = ledger._connection  # pyright: ignore[reportPrivateUsage] — the setting is the connection's own
         assert connection.execute("PRAGMA synchronous").fetchone() == (synchronous,)
+
+
+def test_what_is_told_twice_is_kept_once_and_first(path: Path) -> None:
+    ledger = open_ledger(path)
+    ledger.write([decided(), settled(cost_nanos=5), topped_up(amount_nanos=7)])
+    ledger.write([settled(cost_nanos=6), topped_up(amount_nanos=8), decided("c2")])
+    ledger.close()
+
+    assert rows(
+        path, "SELECT cost_nanos, amount_nanos FROM entries WHERE kind IN ('settled', 'topped-up')"
+    ) == [
+        {"cost_nanos": 5, "amount_nanos": None},
+        {"cost_nanos": None, "amount_nanos": 7},
+    ]
+    assert rows(path, "SELECT count(*) AS n FROM entries") == [{"n": 4}]
+
+
+def test_a_call_costs_what_its_ending_says_or_else_what_it_was_settled_at(path: Path) -> None:
+    ledger = open_ledger(path)
+    ledger.write([decided("c1"), posted("c1", cost_nanos=1)])
+    ledger.write([decided("c2"), posted("c2", cost_nanos=None), settled("c2", cost_nanos=2)])
+    ledger.write([decided("c3", key_id=None), settled("c3", cost_nanos=0, basis="assumed")])
+    ledger.close()
+
+    assert rows(path, "SELECT call_id, ending, cost_nanos, basis, key_id FROM calls ORDER BY call_id") == [
+        {"call_id": "c1", "ending": "posted", "cost_nanos": 1, "basis": None, "key_id": "k1"},
+        {"call_id": "c2", "ending": "posted", "cost_nanos": 2, "basis": "reconciled", "key_id": "k1"},
+        {"call_id": "c3", "ending": None, "cost_nanos": 0, "basis": "assumed", "key_id": None},
+    ]
+
+
+def test_a_query_that_fails_says_so_and_ends_its_snapshot(path: Path) -> None:
+    open_ledger(path).close()
+    with closing(read_ledger(path)) as reader:
+        with pytest.raises(LedgerUnavailable, match="no such table"), reader.snapshot():
+            list(reader.rows("SELECT * FROM nowhere"))
+        with reader.snapshot(), reader.snapshot():
+            assert list(reader.rows("SELECT 1 AS one")) == [{"one": 1}]
+
+
+def test_a_backup_is_whole_while_entries_are_written_and_no_more_readable_than_the_ledger(path: Path) -> None:
+    ledger = open_ledger(path)
+    path.chmod(0o600)
+    ledger.write([decided(), set_aside()])
+    copy = path.with_name("copy.sqlite3")
+
+    back_up(path, copy)
+    ledger.write([posted()])
+    ledger.close()
+
+    assert rows(copy, "SELECT kind FROM entries ORDER BY seq") == [{"kind": "decided"}, {"kind": "set-aside"}]
+    with closing(read_ledger(copy)) as reader:
+        assert not [finding for finding in verify(reader) if finding.breaches]
+    assert copy.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_backup_replaces_nothing_and_leaves_nothing_where_there_is_no_ledger(path: Path) -> None:
+    copy = path.with_name("copy.sqlite3")
+
+    with pytest.raises(LedgerUnavailable, match="no such file"):
+        back_up(path, copy)
+    assert not copy.exists()
+    open_ledger(path).close()
+    copy.write_text("someone's")
+    with pytest.raises(LedgerUnavailable, match="not replaced"):
+        back_up(path, copy)
+    assert copy.read_text() == "someone's"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import pytest
 
 from support.entries import decided
-from tierwise.core.ledger import Entry
+from tierwise.core.ledger import Decided, Entry
 from tierwise.errors import LedgerUnavailable
 from tierwise.stores.ledger import writer
 from tierwise.stores.ledger.writer import GroupCommit
@@ -103,7 +103,10 @@ def test_a_waiter_is_told_when_its_entry_is_not_durable_for_too_long(monkeypatch
     store.failures = 0
     commits.close()
     assert commits.trouble is None
-    assert [entry.call_id for batch in store.batches for entry in batch] == ["c1", "c2"]
+    assert [entry.call_id for batch in store.batches for entry in batch if isinstance(entry, Decided)] == [
+        "c1",
+        "c2",
+    ]
 
 
 def test_closing_a_store_that_stays_full_ends_and_says_what_is_lost(
@@ -122,3 +125,16 @@ def test_closing_a_store_that_stays_full_ends_and_says_what_is_lost(
     assert not closing.is_alive()
     assert "1 entries could not be written" in caplog.text
     assert store.closed
+
+
+def test_what_became_durable_after_the_patience_is_not_told_as_durable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(writer, "PATIENCE_S", 0.0)
+    store, acknowledged = Store(), Acknowledged()
+    commits: GroupCommit[str] = GroupCommit(store, acknowledge=acknowledged)
+    commits.put(decided("c1"), "w1")
+    commits.close()
+
+    assert acknowledged.calls == [(["w1"], False)]
+    assert store.batches == [[decided("c1")]]

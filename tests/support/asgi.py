@@ -13,7 +13,7 @@ from typing import Any
 from support.policies import book
 from support.transcripts import MemoryUpstream, Script, Transcript
 from tierwise.config import Book
-from tierwise.engine.budgets import BudgetStore
+from tierwise.engine.budgets import BudgetStore, LocalBudgets, Warnings
 from tierwise.engine.clock import call_ids, now_us
 from tierwise.engine.desk import Desk
 from tierwise.engine.ledger import LoopLedger
@@ -239,21 +239,24 @@ async def gateway_in_memory(
     async def parts() -> AsyncGenerator[Parts]:
         ledger = LoopLedger(store(ledger_path), asyncio.get_running_loop())
         desk = Desk(policy or book(), conversations=Conversations(), clock=now_us, new_id=call_ids())
+        made = Parts(
+            desk=desk,
+            ledger=ledger,
+            budgets=LocalBudgets(budgets or MemoryBudgets()),
+            warnings=Warnings(),
+            upstream=upstream,
+            meters=Meters(),
+            clock=now_us,
+            key=key,
+            health=lambda: {
+                "status": "ok" if ledger.trouble is None else "failing",
+                **made.meters.snapshot(),
+            },
+        )
         try:
-            yield Parts(
-                desk=desk,
-                ledger=ledger,
-                budgets=budgets or MemoryBudgets(),
-                upstream=upstream,
-                meters=Meters(),
-                clock=now_us,
-                key=key,
-            )
+            yield made
         finally:
             await asyncio.to_thread(ledger.close)
 
-    def health(parts: Parts) -> dict[str, Any]:
-        return {"status": "ok" if parts.ledger.trouble is None else "failing", **parts.meters.snapshot()}
-
-    async with started(Gateway(parts, health=health)) as app:
+    async with started(Gateway(parts)) as app:
         yield app

@@ -2,7 +2,17 @@
 
 from typing import Any
 
-from tierwise.core.ledger import NO_TIMINGS, Decided, Failed, Fault, Posted, SetAside, Timings
+from tierwise.core.ledger import (
+    NO_TIMINGS,
+    Decided,
+    Failed,
+    Fault,
+    Posted,
+    SetAside,
+    Settled,
+    Timings,
+    ToppedUp,
+)
 from tierwise.usage import Usage
 
 
@@ -17,6 +27,7 @@ def decided(call_id: str = "c1", **changes: Any) -> Decided:
         "task_id": "t1",
         "run_id": "r1",
         "agent": "reader",
+        "key_id": "k1",
         "requested_model": "claude-opus-5-5",
         "tier": "fast",
         "decided_model": "claude-haiku-5-5",
@@ -83,3 +94,26 @@ def failed(call_id: str = "c1", **changes: Any) -> Failed:
         "request_id": None,
     }
     return Failed(**(values | changes))
+
+
+def settled(call_id: str = "c1", **changes: Any) -> Settled:
+    values: dict[str, Any] = {
+        "call_id": call_id,
+        "at_us": 3_000_000,
+        "cost_nanos": 1_000,
+        "basis": "reconciled",
+        "note": "the provider's report",
+    }
+    return Settled(**(values | changes))
+
+
+def topped_up(entry_id: str = "t1", **changes: Any) -> ToppedUp:
+    values: dict[str, Any] = {
+        "entry_id": entry_id,
+        "at_us": 3_000_000,
+        "account": "run-lifetime|k1|r1|lifetime",
+        "amount_nanos": 1_000,
+        "who": "ops",
+        "why": "more work",
+    }
+    return ToppedUp(**(values | changes))

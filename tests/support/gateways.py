@@ -13,7 +13,8 @@ from support.plays import calls
 from support.policies import TWO_TIERS, with_upstream
 from support.waiting import eventually
 from tierwise.config import load_book
-from tierwise.gateway.server import Settings, gateway, listen
+from tierwise.gateway.parts import Settings
+from tierwise.gateway.server import gateway, listen
 from tierwise.sandbox.server import Running
 
 
@@ -84,7 +85,7 @@ def running_gateway(
     settings = Settings(
         book=load_book(policy_path),
         policy_path=policy_path,
-        ledger_path=folder / "ledger.sqlite3",
+        ledger=folder / "ledger.sqlite3",
         key=key,
         drain_s=drain_s,
     )
@@ -117,7 +118,7 @@ def running_gateway(
         yield RunningGateway(
             base_url=f"http://127.0.0.1:{listener.getsockname()[1]}",
             policy_path=policy_path,
-            ledger_path=settings.ledger_path,
+            ledger_path=folder / "ledger.sqlite3",
             stop=stop,
         )
     finally:

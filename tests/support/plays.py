@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import count
@@ -12,10 +12,11 @@ from typing import Any, Final, Literal, TypeAlias
 from support.policies import book
 from support.transcripts import MemorySyncUpstream, MemoryUpstream, Script, Transcript
 from tierwise.config import Book
+from tierwise.core.budgets import Crossing
 from tierwise.core.changes import Change
-from tierwise.core.exchange import Answer
+from tierwise.core.effects import Answer
 from tierwise.core.ledger import Decided, Entry, SetAside
-from tierwise.engine.budgets import BudgetStore
+from tierwise.engine.budgets import BudgetStore, LocalBudgets, Warnings
 from tierwise.engine.desk import Desk, Opened
 from tierwise.engine.ledger import LoopLedger, ThreadLedger
 from tierwise.engine.relay import RelayDriver
@@ -26,12 +27,14 @@ from tierwise.stores.conversations import Conversations
 from tierwise.stores.ledger.sqlite import open_ledger, read_ledger
 from tierwise.stores.ledger.writer import EntryStore
 from tierwise.upstream.port import Headers, Outgoing
-from tierwise.wire.requests import rewrite
+from tierwise.wire.requests import counting_body, rewrite
 
 Driver: TypeAlias = Literal["coroutine", "thread"]
 
 READ_US: Final = 1_795_000_000_000_000
 """When a play's request is read; each later look at the clock is a millisecond later."""
+
+COUNTING: Final = "/v1/messages/count_tokens"
 
 BODY: Final[Mapping[str, Any]] = {
     "model": "task/extraction",
@@ -66,6 +69,24 @@ class Played:
     call: dict[str, Any]
     """The call's row in the ledger once it is closed."""
     opened: Opened
+    crossings: list[Crossing]
+    """What was warned of."""
+    tier_kept: str | None
+    """The tier that its conversation has afterwards."""
+
+
+@dataclass(slots=True)
+class Clock:
+    """A millisecond passes with each look at it, and what a test lets pass."""
+
+    now_us: int = READ_US - 1000
+
+    def __call__(self) -> int:
+        self.now_us += 1000
+        return self.now_us
+
+    def sleep(self, seconds: float) -> None:
+        self.now_us += round(seconds * 1_000_000)
 
 
 def play(
@@ -80,6 +101,10 @@ def play(
     store: Callable[[Path], EntryStore] = open_ledger,
     then: Callable[[], None] = lambda: None,
     budgets: BudgetStore | None = None,
+    during_wait: Callable[[], None] = lambda: None,
+    leaves_waiting: bool = False,
+    hangs_on: bool = False,
+    call_id: str = "c1",
 ) -> Played:
     """Play one call.
 
@@ -94,107 +119,202 @@ def play(
         store: opens the ledger.
         then: called once the call is done, before the ledger is closed.
         budgets: the accounts; None takes empty ones.
+        during_wait: called each time the call waits for money, which takes the play no time.
+        leaves_waiting: whether the caller leaves while its call waits for money: for coroutines only.
+        hangs_on: whether the call is not cancelled where the provider hangs: the driver gives it up.
+        call_id: names the call.
     """
-    tick = count(READ_US, 1000).__next__
-    desk = Desk(policy or book(), conversations=Conversations(), clock=tick, new_id=lambda: "c1")
-    opened = desk.open(json.dumps(body).encode(), {})
-    accounts = budgets or MemoryBudgets()
-    if driver == "coroutine":
-        return asyncio.run(
-            _in_coroutine(opened, provider, ledger_path, tick, leaves_after, stops, store, then, accounts)
+    clock = Clock()
+    conversations = Conversations()
+    desk = Desk(policy or book(), conversations=conversations, clock=clock, new_id=lambda: call_id)
+    reading = desk.read(json.dumps(body).encode(), {})
+    scene = _Scene(
+        opened=desk.begin(reading),
+        conversations=conversations,
+        conversation=reading.conversation or "",
+        provider=provider,
+        path=ledger_path,
+        clock=clock,
+        leaves_after=leaves_after,
+        stops=stops,
+        store=store,
+        then=then,
+        budgets=budgets or MemoryBudgets(),
+        during_wait=during_wait,
+        leaves_waiting=leaves_waiting,
+        hangs_on=hangs_on,
+    )
+    return asyncio.run(_in_coroutine(scene)) if driver == "coroutine" else _in_thread(scene)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scene:
+    """What both drivers are given."""
+
+    opened: Opened
+    conversations: Conversations
+    conversation: str
+    provider: Transcript | Script
+    path: Path
+    clock: Clock
+    leaves_after: int | None
+    stops: bool
+    store: Callable[[Path], EntryStore]
+    then: Callable[[], None]
+    budgets: BudgetStore
+    during_wait: Callable[[], None]
+    leaves_waiting: bool
+    hangs_on: bool
+    notes: list[str] = field(default_factory=list[str])
+    crossings: list[Crossing] = field(default_factory=list[Crossing])
+
+    def pass_time(self, seconds: float) -> None:
+        self.notes.append("waits")
+        self.during_wait()
+        self.clock.sleep(min(seconds, 0.25))
+
+    def played(
+        self, taken: Taken, requests: list[Outgoing], closed: list[bool], *, cancelled: bool = False
+    ) -> Played:
+        return Played(
+            taken=taken,
+            notes=self.notes,
+            requests=requests,
+            closed=closed,
+            cancelled=cancelled,
+            call=only_call(self.path),
+            opened=self.opened,
+            crossings=self.crossings,
+            tier_kept=self.conversations.tier(self.conversation, at_us=READ_US),
         )
-    return _in_thread(opened, provider, ledger_path, tick, leaves_after, store, then, accounts)
 
 
-async def _in_coroutine(
-    opened: Opened,
-    provider: Transcript | Script,
-    path: Path,
-    tick: Callable[[], int],
-    leaves_after: int | None,
-    stops: bool,
-    store: Callable[[Path], EntryStore],
-    then: Callable[[], None],
-    budgets: BudgetStore,
-) -> Played:
-    notes: list[str] = []
-    upstream = MemoryUpstream(provider, notes)
-    ledger = LoopLedger(store(path), asyncio.get_running_loop())
-    caller = _Caller(notes, path, leaves_after)
+class _PatientBudgets(LocalBudgets):
+    """Balances whose waits pass on the play's clock alone."""
+
+    def __init__(self, scene: _Scene, caller: "_Caller") -> None:
+        super().__init__(scene.budgets)
+        self._scene = scene
+        self._caller = caller
+
+    async def wait(self, timeout_s: float) -> None:
+        self._scene.pass_time(timeout_s)
+        if self._scene.leaves_waiting:
+            self._caller.leave()
+        await asyncio.sleep(0)
+
+
+async def _in_coroutine(scene: _Scene) -> Played:
+    notes = scene.notes
+    upstream = MemoryUpstream(scene.provider, notes)
+    ledger = LoopLedger(scene.store(scene.path), asyncio.get_running_loop())
+    caller = _Caller(notes, scene.path, scene.leaves_after)
     driver = RelayDriver(
-        opened.exchange,
-        outgoing=_outgoing(opened),
+        scene.opened,
+        outgoing=_outgoing(scene.opened),
+        counting=_counting(scene.opened),
         upstream=upstream,
         ledger=_NotedLedger(ledger, notes),
-        budgets=budgets,
+        budgets=_PatientBudgets(scene, caller),
+        warnings=Warnings(scene.crossings.append),
         caller=caller,
-        clock=tick,
+        clock=scene.clock,
     )
     running = asyncio.create_task(driver.run())
     hanging = asyncio.create_task(upstream.hanging.wait())
     await asyncio.wait({running, hanging}, return_when=asyncio.FIRST_COMPLETED)
-    if not running.done():
-        caller.gone = not stops
+    if not running.done() and not scene.hangs_on:
+        caller.gone = not scene.stops
         running.cancel()
     hanging.cancel()
     (ended,) = await asyncio.gather(running, return_exceptions=True)
     if ended is not None and not isinstance(ended, asyncio.CancelledError):
         raise ended
-    then()
+    scene.then()
     await asyncio.to_thread(ledger.close)
-    return Played(
-        taken=caller.taken,
-        notes=notes,
-        requests=upstream.requests,
-        closed=[reply.closed for reply in upstream.replies],
-        cancelled=ended is not None,
-        call=only_call(path),
-        opened=opened,
-    )
+    closed = [reply.closed for reply in upstream.replies]
+    return scene.played(caller.taken, upstream.requests, closed, cancelled=ended is not None)
 
 
-def _in_thread(
-    opened: Opened,
-    provider: Transcript | Script,
-    path: Path,
-    tick: Callable[[], int],
-    leaves_after: int | None,
-    store: Callable[[Path], EntryStore],
-    then: Callable[[], None],
-    budgets: BudgetStore,
-) -> Played:
-    notes: list[str] = []
-    upstream = MemorySyncUpstream(provider, notes)
-    ledger = ThreadLedger(store(path))
-    caller = _SyncCaller(notes, path, leaves_after)
+def _in_thread(scene: _Scene) -> Played:
+    notes = scene.notes
+    upstream = MemorySyncUpstream(scene.provider, notes)
+    ledger = ThreadLedger(scene.store(scene.path))
+    caller = _SyncCaller(notes, scene.path, scene.leaves_after)
     driver = SyncRelayDriver(
-        opened.exchange,
-        outgoing=_outgoing(opened),
+        scene.opened,
+        outgoing=_outgoing(scene.opened),
+        counting=_counting(scene.opened),
         upstream=upstream,
         ledger=_NotedSyncLedger(ledger, notes),
-        budgets=budgets,
+        budgets=scene.budgets,
+        warnings=Warnings(scene.crossings.append),
         caller=caller,
-        clock=tick,
+        clock=scene.clock,
+        sleep=scene.pass_time,
     )
     driver.run()
-    then()
+    scene.then()
     ledger.close()
-    return Played(
-        taken=caller.taken,
-        notes=notes,
-        requests=upstream.requests,
-        closed=[reply.closed for reply in upstream.replies],
-        cancelled=False,
-        call=only_call(path),
-        opened=opened,
-    )
+    return scene.played(caller.taken, upstream.requests, [reply.closed for reply in upstream.replies])
+
+
+class _HastyBudgets(LocalBudgets):
+    """Balances whose waits pass on the play's clock, and on the world's only for a moment."""
+
+    def __init__(self, store: BudgetStore, clock: Clock) -> None:
+        super().__init__(store)
+        self._clock = clock
+
+    async def wait(self, timeout_s: float) -> None:
+        self._clock.sleep(min(timeout_s, 0.25))
+        await super().wait(0.0001)
+
+
+def play_together(
+    provider: Script,
+    ledger_path: Path,
+    *,
+    policy: Book,
+    budgets: BudgetStore,
+    leave_after: Sequence[int | None],
+) -> list[Taken]:
+    """Play calls of one body together, in one event loop: of each, after how many parts its caller leaves."""
+    return asyncio.run(_together(provider, ledger_path, policy, budgets, leave_after))
+
+
+async def _together(
+    provider: Script, path: Path, policy: Book, store: BudgetStore, leave_after: Sequence[int | None]
+) -> list[Taken]:
+    clock, numbers, notes = Clock(), count(), list[str]()
+    desk = Desk(policy, conversations=Conversations(), clock=clock, new_id=lambda: f"c{next(numbers)}")
+    ledger = LoopLedger(open_ledger(path), asyncio.get_running_loop())
+    budgets = _HastyBudgets(store, clock)
+    callers = [_Caller(notes, path, leaves_after) for leaves_after in leave_after]
+
+    async def run(caller: _Caller) -> None:
+        opened = desk.open(json.dumps(BODY).encode(), {})
+        await RelayDriver(
+            opened,
+            outgoing=_outgoing(opened),
+            counting=_counting(opened),
+            upstream=MemoryUpstream(provider),
+            ledger=ledger,
+            budgets=budgets,
+            warnings=Warnings(),
+            caller=caller,
+            clock=clock,
+        ).run()
+
+    await asyncio.gather(*(run(caller) for caller in callers))
+    await asyncio.to_thread(ledger.close)
+    return [caller.taken for caller in callers]
 
 
 def calls(path: Path, where: str = "true") -> list[dict[str, Any]]:
     """The ledger's calls, oldest first."""
     with closing(read_ledger(path)) as ledger:
-        rows = ledger.execute(f"SELECT * FROM calls WHERE {where} ORDER BY call_id").fetchall()
-    return [dict(row) for row in rows]
+        return [dict(row) for row in ledger.rows(f"SELECT * FROM calls WHERE {where} ORDER BY call_id")]
 
 
 def only_call(path: Path) -> dict[str, Any]:
@@ -206,6 +326,12 @@ def only_call(path: Path) -> dict[str, Any]:
 def _outgoing(opened: Opened) -> Callable[[tuple[Change, ...]], Outgoing]:
     return lambda changes: Outgoing(
         method="POST", target="/v1/messages", headers=(), body=rewrite(opened.body, changes)
+    )
+
+
+def _counting(opened: Opened) -> Callable[[tuple[Change, ...]], Outgoing]:
+    return lambda changes: Outgoing(
+        method="POST", target=COUNTING, headers=(), body=counting_body(opened.body, changes)
     )
 
 
@@ -298,12 +424,15 @@ class _Notebook:
 class _Caller(_Notebook):
     gone = False
 
+    def leave(self) -> None:
+        self.gone = True
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+
     async def send(self, chunk: bytes) -> None:
         if self._leaves_now:
-            self.gone = True
-            task = asyncio.current_task()
-            assert task is not None
-            task.cancel()
+            self.leave()
         await asyncio.sleep(0)
         self.take(chunk)
 

@@ -151,3 +151,38 @@ def test_escapes_that_encoders_write_are_no_disguise() -> None:
 
 def test_a_thread_may_hold_any_cache_mark() -> None:
     assert measured(body(thread={"id": "thread_1"})).cache_writes == "1h"
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind"),
+    [
+        (body(), "ascii"),
+        (json.dumps(json.loads(body(system="Résumé")), ensure_ascii=False).encode(), "unicode"),
+        (body(system="Résumé"), "ascii"),
+    ],
+    ids=["plain", "outside of ascii", "escaped"],
+)
+def test_the_kind_of_a_text_is_that_of_its_bytes(raw: bytes, kind: str) -> None:
+    assert measured(raw).kind == kind
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        body(mcp_servers=[{"type": "url", "name": "issues"}]),
+        body(tools=[{"type": "web_search_20260209", "name": "web_search"}]),
+        body(thread={"id": "thread_1"}),
+        body().replace(b"claude-opus", b"cl\\u0061ude-opus"),
+    ],
+    ids=["mcp servers", "tools", "thread", "hidden words"],
+)
+def test_a_prompt_grows_where_the_provider_may_add_to_it(raw: bytes) -> None:
+    assert measured(raw).grows
+
+
+@pytest.mark.parametrize(
+    "block",
+    [IMAGE, {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": ""}}],
+)
+def test_a_prompt_that_is_whole_before_it_is_sent_does_not_grow(block: dict[str, Any]) -> None:
+    assert not measured(body(block)).grows

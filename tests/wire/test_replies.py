@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tierwise.usage import Metered, Usage, UsageLine
-from tierwise.wire.replies import ReplyFacts, error_body, read_reply
+from tierwise.wire.replies import ReplyFacts, error_body, read_count, read_reply
 
 MODEL = "claude-haiku-5-5"
 COUNTS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
@@ -312,3 +312,24 @@ def test_an_error_of_ours_is_read_as_one_of_the_providers() -> None:
     body = error_body("billing_error", "Spent.", request_id="c1")
 
     assert read_reply(body, status=429).error == "billing_error"
+
+
+def test_a_count_of_tokens_is_read() -> None:
+    assert read_count(b'{"input_tokens":2095,"context_management":{}}', status=200) == 2095
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"input_tokens":5}', 429),
+        (b'{"type":"error","error":{"type":"rate_limit_error"}}', 200),
+        (b'{"input_tokens":"many"}', 200),
+        (b'{"input_tokens":-1}', 200),
+        (b'{"input_tokens":1e99}', 200),
+        (b"", 200),
+        (b"\xff", 200),
+        (b'{"input_tokens":5,"more":' + b"[" * 100_000, 200),
+    ],
+)
+def test_a_reply_that_counts_nothing_readable_is_no_count(body: bytes, status: int) -> None:
+    assert read_count(body, status=status) is None

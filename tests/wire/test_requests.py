@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tierwise.core.call import Call
 from tierwise.core.changes import REMOVED, Change
 from tierwise.errors import MalformedRequest
-from tierwise.wire.requests import read_request, rewrite
+from tierwise.wire.requests import counting_body, read_request, rewrite
 
 HELLO = b'{"role":"user","content":"hello"}'
 LARGEST_CAP = 2**31 - 1
@@ -483,3 +483,40 @@ def test_the_role_of_the_first_message_is_part_of_the_opening() -> None:
     )
 
     assert as_user.opening != as_system.opening
+
+
+def counted(raw: bytes, *edits: tuple[tuple[str, ...], Any]) -> Any:
+    changes = tuple(Change(path=path, before=None, after=after, rule="r", why="w") for path, after in edits)
+    return json.loads(counting_body(read_request(raw, {})[1], changes))
+
+
+def test_a_body_to_be_counted_holds_what_makes_the_prompt_and_nothing_else() -> None:
+    raw = a_body(b'"system":"Be brief."', b'"stream":true', b'"temperature":0.5', b'"metadata":{}')
+
+    assert counted(raw) == {
+        "model": "claude-opus-5-5",
+        "system": "Be brief.",
+        "messages": json.loads(b"[" + HELLO + b"]"),
+    }
+
+
+def test_a_body_is_counted_as_it_would_be_sent() -> None:
+    raw = a_body(b'"thinking":{"type":"adaptive"}', b'"output_config":{"effort":"high"}')
+    edits = [
+        (("model",), "claude-haiku-5-5"),
+        (("max_tokens",), 9),
+        (("thinking",), REMOVED),
+        (("output_config", "effort"), REMOVED),
+        (("temperature",), REMOVED),
+    ]
+
+    assert counted(raw, *edits) == {
+        "model": "claude-haiku-5-5",
+        "messages": json.loads(b"[" + HELLO + b"]"),
+    }
+
+
+def test_what_is_counted_keeps_the_callers_bytes() -> None:
+    spaced = b'[ {"role":"user",  "content":"caf\\u00e9"} ]'
+
+    assert spaced in counting_body(read_request(a_body(messages=spaced), {})[1], ())

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from tierwise.cli.groups import new_typer
 from tierwise.errors import TierwiseError
 
 
@@ -26,56 +27,54 @@ class _Entry:
     """Where a command is, and what `tierwise --help` says of it."""
 
     module: str
-    function: str
+    command: str
+    """The name of its function there, or of its group."""
     summary: str
-    """The first sentence of the function's docstring: to list it, the module need not be loaded."""
+    """The first sentence of its help: to list it, the module need not be loaded."""
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Of its parser."""
 
 
 COMMANDS: Final[Mapping[str, _Entry]] = {
-    "init": _Entry(module="policy", function="init", summary="Write a policy to start from."),
+    "init": _Entry(module="policy", command="init", summary="Write a policy to start from."),
     "check": _Entry(
-        module="policy", function="check", summary="Say what is wrong with a policy, or what it means."
+        module="policy", command="check", summary="Say what is wrong with a policy, or what it means."
     ),
     "schema": _Entry(
-        module="policy", function="schema", summary="Print the JSON Schema of the policy file, for editors."
+        module="policy", command="schema", summary="Print the JSON Schema of the policy file, for editors."
     ),
-    "serve": _Entry(module="serve", function="serve", summary="Serve the gateway until SIGTERM or Ctrl-C."),
+    "serve": _Entry(module="serve", command="serve", summary="Serve the gateway until SIGTERM or Ctrl-C."),
     "run": _Entry(
         module="run",
-        function="run",
+        command="run",
         summary="Run one command with a gateway of its own.",
         settings={"allow_interspersed_args": False},
     ),
     "explain": _Entry(
         module="explain",
-        function="explain",
+        command="explain",
         summary="Explain what a request would be sent as, or what a call was.",
     ),
-    "prices": _Entry(module="prices", function="prices", summary="List what the models cost."),
-    "report": _Entry(module="report", function="report", summary="Show what was spent and on what."),
+    "prices": _Entry(module="prices", command="prices", summary="List what the models cost."),
+    "report": _Entry(module="report", command="report", summary="Show what was spent and on what."),
     "budget": _Entry(
-        module="budget", function="budget", summary="Show what the budgets have spent, set aside and left."
+        module="budget", command="budget", summary="Show what the budgets have left, and raise their limits."
     ),
-    "ledger": _Entry(module="ledger", function="ledger", summary="Check a ledger."),
+    "ledger": _Entry(
+        module="ledger",
+        command="ledger",
+        summary="Check a ledger, copy it, prune it, or hold it against the bill.",
+    ),
     "sandbox": _Entry(
-        module="sandbox", function="sandbox", summary="Serve a provider on loopback, for tries without a key."
+        module="sandbox", command="sandbox", summary="Serve a provider on loopback, for tries without a key."
     ),
     "demo": _Entry(
         module="demo.command",
-        function="demo",
+        command="demo",
         summary="Run a day of a fleet, and show where its money goes.",
     ),
 }
 """In the order of `tierwise --help`."""
-
-
-def _typer(*, add_completion: bool, **settings: Any) -> typer.Typer:
-    """A plain one: help is text that any pipe and any terminal takes, and a traceback shows no values."""
-    return typer.Typer(
-        add_completion=add_completion, rich_markup_mode=None, pretty_exceptions_enable=False, **settings
-    )
 
 
 class _Unloaded(TyperCommand):
@@ -86,10 +85,12 @@ class _Unloaded(TyperCommand):
         self._entry = entry
 
     def load(self) -> Any:
-        """Import the command's module and return the command."""
-        function = getattr(import_module(f"tierwise.cli.{self._entry.module}"), self._entry.function)
-        alone = _typer(add_completion=False)
-        alone.command(self.name, context_settings=dict(self._entry.settings))(function)
+        """Import the module of the command, or of the group, and return it."""
+        found = getattr(import_module(f"tierwise.cli.{self._entry.module}"), self._entry.command)
+        if isinstance(found, typer.Typer):
+            return typer.main.get_command(found)
+        alone = new_typer(add_completion=False)
+        alone.command(self.name, context_settings=dict(self._entry.settings))(found)
         return typer.main.get_command(alone)
 
 
@@ -125,7 +126,7 @@ The provider's key is read from ANTHROPIC_API_KEY and from nowhere else. TIERWIS
 for --policy and --ledger.
 """
 
-app: Final = _typer(add_completion=True, cls=_Commands, no_args_is_help=True, epilog=_EPILOG)
+app: Final = new_typer(add_completion=True, cls=_Commands, no_args_is_help=True, epilog=_EPILOG)
 
 
 def _print_version(wanted: bool) -> None:

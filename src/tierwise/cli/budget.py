@@ -1,18 +1,31 @@
-"""`tierwise budget`: what each account of the budgets has spent, set aside and left."""
+"""`tierwise budget`: what each account of the budgets has spent, set aside and left, and raising its limit."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final
-from urllib.parse import unquote
-from zoneinfo import ZoneInfo
+from dataclasses import replace
+from typing import Annotated, Final
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
+from tierwise.cli.account_details import details_json, details_of, print_details, top_up_json
+from tierwise.cli.accounts import (
+    Account,
+    Wanted,
+    account_json,
+    accounts_in,
+    budgets_of,
+    check_name,
+    chosen,
+    moment,
+    named,
+    whose,
+    written,
+)
 from tierwise.cli.console import harmless, new_table, out, print_json, say
+from tierwise.cli.groups import new_group
 from tierwise.cli.options import (
     DEFAULT_LEDGER,
     DEFAULT_POLICY,
@@ -20,238 +33,255 @@ from tierwise.cli.options import (
     LedgerOption,
     PolicyOption,
 )
-from tierwise.cli.report import dollars
 from tierwise.config import load_book
-from tierwise.core.budgets import span
-from tierwise.core.policy import Budget, Policy, Window
-from tierwise.engine.clock import now_us
-from tierwise.money import Nanos, format_usd
-from tierwise.names import nearest
-from tierwise.stores.ledger.reservations import AccountTotals, account_totals
-from tierwise.stores.ledger.sqlite import read_ledger
+from tierwise.core.ledger import ToppedUp
+from tierwise.core.policy import Policy
+from tierwise.engine.budgets import amount as in_unit
+from tierwise.engine.clock import call_ids, now_us
+from tierwise.errors import MoneyError
+from tierwise.money import usd
+from tierwise.stores.budgets.operations import LARGEST
+from tierwise.stores.ledger.opening import open_ledger, read_ledger
+from tierwise.stores.ledger.reservations import account_totals
+
+_Limit = Annotated[int, typer.Option("--limit", min=1, help="How many lines at the most.")]
+_Value = Annotated[
+    str | None,
+    typer.Option("--value", metavar="NAME", help="Whose account: a run, an agent, a key id, a type, a task."),
+]
+_Run = Annotated[str | None, typer.Option("--run", metavar="RUN", help="The run of the task.")]
+_Key = Annotated[
+    str | None,
+    typer.Option("--key", metavar="KEYID", help="The caller's key id that the account is within."),
+]
+_Named = Annotated[str, typer.Argument(metavar="NAME", help="A budget, or an account as `show` writes it.")]
 
 
-def budget(
+def list_(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Only this budget.")] = None,
     policy: PolicyOption = DEFAULT_POLICY,
     ledger: LedgerOption = DEFAULT_LEDGER,
-    everything: Annotated[bool, typer.Option("--all", help="Also windows that have ended.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also windows that have ended, and what each key has pending.")
+    ] = False,
+    limit: _Limit = 50,
     as_json: JsonOption = False,
 ) -> None:
     """Show what the budgets have spent, set aside and left.
 
     A line is an account: one budget for one run, agent or whatever its scope is, in one window. What is set aside
     belongs to calls in flight, and to calls whose cost is not known. Accounts of a budget that the policy no longer
-    has are listed without a limit.
+    has are listed without a limit. Limits have their top-ups in them.
 
-    Example: tierwise budget run-lifetime
+    Example: tierwise budget list run-lifetime
     """
     known = load_book(policy).policy
-    with closing(read_ledger(ledger)) as connection:
-        accounts = accounts_in(account_totals(connection), known, at_us=now_us())
-    _check_name(name, accounts, known)
-    shown = [
-        account for account in accounts if (everything or account.current) and name in {None, account.name}
+    with closing(read_ledger(ledger)) as reader:
+        accounts = accounts_in(account_totals(reader), known, at_us=now_us())
+    if name is not None:
+        check_name(name, accounts, known)
+    found = [
+        account
+        for account in accounts
+        if name in {None, account.name} and (everything or (account.current and account.pending_of is None))
     ]
+    shown, more = found[:limit], found[limit:]
     if as_json:
-        print_json({"accounts": list(map(account_json, shown))})
+        print_json({"accounts": list(map(account_json, shown)), "more": len(more)})
     else:
-        _print(shown, known, name)
+        _print_list(shown, more, known, name)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
-    """An account as the ledger has it, under the terms that the policy has for it now."""
+def show(
+    name: _Named,
+    value: _Value = None,
+    run: _Run = None,
+    key: _Key = None,
+    policy: PolicyOption = DEFAULT_POLICY,
+    ledger: LedgerOption = DEFAULT_LEDGER,
+    limit: _Limit = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one account in detail.
 
-    name: str
-    """Of its budget."""
-    budget: Budget | None
-    """None where the policy has no such budget any more, or gives it another window."""
-    key_id: str | None
-    """Whose credential it is within; None where the scope has no such part, or is the key itself."""
-    value: str
-    """Whose account it is, as `AccountRef.value`."""
-    window: str
-    """The label of its window: lifetime, 2026-11, 2026-11-20, …"""
-    ends_us: int | None
-    current: bool
-    """False where its window has ended."""
-    totals: AccountTotals
+    That is its limit and who raised it, what it holds, and for which calls. It is the account of the budget in the
+    current window; --value, --run and --key say which, where there are several.
 
-    @property
-    def used_nanos(self) -> Nanos:
-        """What counts against the limit."""
-        return self.totals.posted_nanos + self.totals.pending_nanos
-
-    @property
-    def left_nanos(self) -> Nanos | None:
-        """What the limit leaves, below zero where more is used; None without a limit."""
-        return None if self.budget is None else self.budget.limit_nanos - self.used_nanos
-
-    @property
-    def used_share(self) -> float | None:
-        """The part of the limit that is used; None without a limit."""
-        return None if self.budget is None else self.used_nanos / self.budget.limit_nanos
-
-
-def accounts_in(totals: Sequence[AccountTotals], policy: Policy, *, at_us: int) -> list[Account]:
-    """Match a ledger's accounts with a policy's budgets.
-
-    They come in the order of the budgets, then newest window first, then most used first. Those without a budget
-    come last.
+    Example: tierwise budget show run-lifetime --value run-7
     """
-    order = {known.name: place for place, known in enumerate(policy.budgets)}
-    accounts = [_account(account, policy, at_us) for account in totals]
-    return sorted(
-        accounts,
-        key=lambda account: (
-            order[account.name] if account.budget else len(order),
-            account.name,
-            -(account.ends_us or 0),
-            -account.used_nanos,
+    known = load_book(policy).policy
+    with closing(read_ledger(ledger)) as reader, reader.snapshot():
+        accounts = accounts_in(account_totals(reader), known, at_us=now_us())
+        wanted = Wanted(name=name, value=value, run=run, key=key)
+        account = chosen(wanted, accounts, known, at_us=now_us())
+        details = details_of(reader, account, limit)
+    if as_json:
+        print_json(details_json(details))
+    else:
+        print_details(details)
+
+
+def top_up(
+    name: _Named,
+    amount: Annotated[
+        str,
+        typer.Option(
+            "--amount", metavar="AMOUNT", help="By how much: dollars, or calls where it counts calls."
         ),
+    ],
+    who: Annotated[str, typer.Option("--who", metavar="WHO", help="Who raises it, for the record.")],
+    why: Annotated[str, typer.Option("--why", metavar="WHY", help="Why, for the record.")],
+    value: _Value = None,
+    run: _Run = None,
+    key: _Key = None,
+    policy: PolicyOption = DEFAULT_POLICY,
+    ledger: LedgerOption = DEFAULT_LEDGER,
+    as_json: JsonOption = False,
+) -> None:
+    """Raise the limit of one account, in its current window.
+
+    The ledger keeps the amount, who and why. A running gateway takes it up within a second or so. It cannot be taken
+    back, and the next window begins with the policy's limit again. An account that no call has met yet can be raised
+    too: then say whose it is.
+
+    Example: tierwise budget top-up run-lifetime --value run-7 --amount 5.00 --who ops --why "one more source"
+    """
+    known = load_book(policy).policy
+    for text, option in ((who, "--who"), (why, "--why")):
+        if not text.strip():
+            raise typer.BadParameter("is empty", param_hint=option)
+    at_us = now_us()
+    with closing(read_ledger(ledger)) as reader:
+        accounts = accounts_in(account_totals(reader), known, at_us=at_us)
+    account = chosen(Wanted(name=name, value=value, run=run, key=key), accounts, known, at_us=at_us)
+    _check_raisable(account)
+    entry = ToppedUp(
+        entry_id=call_ids()(),
+        at_us=at_us,
+        account=account.totals.key,
+        amount_nanos=_amount(amount, account),
+        who=who.strip(),
+        why=why.strip(),
     )
+    with closing(open_ledger(ledger)) as writer:
+        writer.write([entry])
+    raised = _raised(account, entry)
+    if as_json:
+        print_json({"top_up": top_up_json(raised, entry), "account": account_json(raised)})
+    else:
+        say(
+            f"{named(raised)}: {in_unit(raised.counts, entry.amount_nanos)} more. The limit is now "
+            f"{written(raised, raised.limit)}, of which {written(raised, raised.left)} is left."
+        )
 
 
-def account_json(account: Account) -> dict[str, Any]:
-    """Return an account with stable names; money in dollars, exactly, and None where there is no limit."""
-    terms = account.budget
-    return {
-        "budget": account.name,
-        "scope": terms and terms.scope,
-        "kind": terms and ("hard" if terms.hard else "warn"),
-        "key_id": account.key_id,
-        "value": account.value,
-        "window": account.window,
-        "limit_usd": terms and dollars(terms.limit_nanos),
-        "posted_usd": dollars(account.totals.posted_nanos),
-        "pending_usd": dollars(account.totals.pending_nanos),
-        "left_usd": dollars(account.left_nanos),
-        "used_share": account.used_share,
-        "overrun_usd": dollars(account.totals.overrun_nanos),
-        "reservations": account.totals.reservations,
-        "ends_at": None if account.ends_us is None else f"{_moment(account.ends_us):%Y-%m-%dT%H:%M:%SZ}",
-    }
+budget: Final = new_group(
+    """Show what the budgets have left, and raise their limits.
+
+    Without a command, `list` is meant.
+
+    Example: tierwise budget
+    """,
+    {"list": list_, "show": show, "top-up": top_up},
+    lists=True,
+)
 
 
-def _account(totals: AccountTotals, policy: Policy, at_us: int) -> Account:
-    name, *names, label = totals.key.split("|")
-    window = _window(label)
-    terms = next((each for each in policy.budgets if (each.name, each.window) == (name, window)), None)
-    ends_us = _end(window, label, policy.time_zone)
-    return Account(
-        name=name,
-        budget=terms,
-        key_id=names[0] if len(names) > 1 else None,
-        value=unquote(names[-1]) if names else "",
-        window=label,
-        ends_us=ends_us,
-        current=ends_us is None or at_us < ends_us,
-        totals=totals,
-    )
-
-
-def _window(label: str) -> Window:
-    return _WINDOWS[len(label)]
-
-
-_WINDOWS: Final[dict[int, Window]] = {
-    len("lifetime"): "lifetime",
-    len("2026-11"): "month",
-    len("2026-11-20"): "day",
-    len("2026-11-20T09:00Z"): "hour",
-}
-"""The kind of a window by the length of its label."""
-
-
-def _end(window: Window, label: str, time_zone: str) -> int | None:
-    """When the window of a label ends, in microseconds since 1970 UTC: the end of the span that a moment in it has."""
-    match window:
-        case "lifetime":
-            return None
-        case "hour":
-            moment = datetime.fromisoformat(label)
-        case "day" | "month":
-            first = label if window == "day" else f"{label}-01"
-            zone = UTC if time_zone == "UTC" else ZoneInfo(time_zone)
-            moment = datetime.fromisoformat(first).replace(hour=12, tzinfo=zone)
-    return span(window, int(moment.timestamp()) // 900, time_zone)[1]
-
-
-def _check_name(name: str | None, accounts: Sequence[Account], policy: Policy) -> None:
-    known = dict.fromkeys((*(each.name for each in policy.budgets), *(account.name for account in accounts)))
-    if name is None or name in known:
-        return
-    meant = nearest(name, known)
-    hint = f"; did you mean {meant!r}?" if meant else f"; there are: {', '.join(known) or 'none'}"
-    raise typer.BadParameter(f"there is no budget {name!r}{hint}", param_hint="NAME")
-
-
-def _print(accounts: Sequence[Account], policy: Policy, name: str | None) -> None:
+def _print_list(
+    accounts: Sequence[Account], more: Sequence[Account], policy: Policy, name: str | None
+) -> None:
     if accounts:
         out.print(_table(accounts))
-    for sentence in _remarks(accounts, policy, name):
+    if more:
+        counted = ", ".join(
+            f"{count:,} of {budget}" for budget, count in Counter(a.name for a in more).items()
+        )
+        say(f"{len(more):,} more accounts: {counted}. --limit shows more lines, NAME one budget alone.")
+    for sentence in _remarks(accounts, more, policy, name):
         say(sentence)
 
 
 _NUMBERS: Final = ("limit", "spent", "set aside", "left", "used")
+_COLUMNS: Final = ("budget", "whose", "key", *_NUMBERS, "window", "ends (UTC)")
 
 
 def _table(accounts: Sequence[Account]) -> Table:
-    table = new_table("budget", "whose", "key", *_NUMBERS, "window", "ends (UTC)", numbers=_NUMBERS)
-    for account in accounts:
-        table.add_row(
-            Text(harmless(account.name)),
-            Text(harmless(_whose(account))),
-            account.key_id or "",
-            *_cells(account),
-        )
+    """One line an account; columns that all accounts leave empty are left out."""
+    rows = [tuple(_cells(account)) for account in accounts]
+    filled = [place for place in range(len(_COLUMNS)) if any(row[place] for row in rows)]
+    table = new_table(*(_COLUMNS[place] for place in filled), numbers=_NUMBERS)
+    for row in rows:
+        table.add_row(*(Text(harmless(row[place])) for place in filled))
     return table
 
 
-def _whose(account: Account) -> str:
-    """`run r1`; the value alone where the scope is not known, as without a budget."""
-    if account.budget is None:
-        return account.value
-    scope = account.budget.scope
-    return scope if scope == "all" else f"{scope} {account.value or '(none)'}"
-
-
 def _cells(account: Account) -> Iterator[str]:
-    terms, left, share = account.budget, account.left_nanos, account.used_share
-    yield "no budget" if terms is None else format_usd(terms.limit_nanos)
-    yield format_usd(account.totals.posted_nanos)
-    yield format_usd(account.totals.pending_nanos)
-    yield "" if left is None else format_usd(left)
+    share = account.used_share
+    yield account.name
+    yield whose(account)
+    yield account.key_id or ""
+    yield "no budget" if account.limit is None else written(account, account.limit)
+    yield written(account, account.totals.posted_nanos)
+    yield written(account, account.totals.pending_nanos)
+    yield written(account, account.left)
     yield "" if share is None else f"{share:.1%}"
     yield account.window
-    yield "" if account.ends_us is None else f"{_moment(account.ends_us):%Y-%m-%d %H:%M}"
+    yield "" if account.ends_us is None else f"{moment(account.ends_us):%Y-%m-%d %H:%M}"
 
 
-def _remarks(accounts: Sequence[Account], policy: Policy, name: str | None) -> Iterator[str]:
+def _remarks(
+    accounts: Sequence[Account], more: Sequence[Account], policy: Policy, name: str | None
+) -> Iterator[str]:
     """What the table cannot say: overruns, budgets that only warn, and those that no call has met."""
     for account in accounts:
         if account.totals.overrun_nanos:
-            yield (
-                f"{_named(account)}: the provider billed {format_usd(account.totals.overrun_nanos)} more than was "
-                "set aside."
-            )
-    met = {account.name for account in accounts if account.budget and account.current}
-    for known in policy.budgets:
+            overrun = written(account, account.totals.overrun_nanos)
+            yield f"{named(account)}: the provider billed {overrun} more than was set aside."
+    met = {account.name for account in (*accounts, *more) if account.budget and account.current}
+    budgets = budgets_of(policy)
+    for known in budgets:
         if name not in {None, known.name}:
             continue
         if known.name not in met:
             when = "" if known.window == "lifetime" else " in the current window"
-            yield f"{known.name}: no calls{when}; its limit is {format_usd(known.limit_nanos)}."
+            yield f"{known.name}: no calls{when}; its limit is {in_unit(known.counts, known.limit)}."
         elif not known.hard:
             yield f"{known.name} only warns: it refuses no call."
-    if not accounts and not policy.budgets:
+    if not accounts and not budgets:
         yield "No budgets: the policy has no [[budgets]]."
 
 
-def _named(account: Account) -> str:
-    return ", ".join(filter(None, (account.name, _whose(account), account.window)))
+def _check_raisable(account: Account) -> None:
+    if account.budget is None:
+        raise typer.BadParameter(
+            f"the policy has no budget for the account {account.totals.key!r}", param_hint="NAME"
+        )
+    if not account.current:
+        raise typer.BadParameter(
+            f"the window of the account {account.totals.key!r} has ended", param_hint="NAME"
+        )
 
 
-def _moment(at_us: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at_us)
+def _amount(text: str, account: Account) -> int:
+    """An amount in the account's unit, above zero and such that any store of balances counts it exactly."""
+    if account.counts == "calls":
+        if not (text.isascii() and text.isdigit()):
+            raise typer.BadParameter(f"{text!r} is no number of calls", param_hint="--amount")
+        amount = int(text)
+    else:
+        try:
+            amount = usd(text)
+        except MoneyError as error:
+            raise typer.BadParameter(str(error), param_hint="--amount") from error
+    if amount <= 0:
+        raise typer.BadParameter(f"{text!r} is not above zero: a limit is only raised", param_hint="--amount")
+    if amount > LARGEST:
+        raise typer.BadParameter(
+            f"{text!r} is more than {in_unit(account.counts, LARGEST)}", param_hint="--amount"
+        )
+    return amount
+
+
+def _raised(account: Account, entry: ToppedUp) -> Account:
+    topped_up = account.totals.topped_up_nanos + entry.amount_nanos
+    return replace(account, totals=replace(account.totals, topped_up_nanos=topped_up))

@@ -1,5 +1,6 @@
 """A gateway in a child process, for as long as one command needs it: what `run` and `demo` stand on."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Generator
@@ -19,7 +20,7 @@ class GatewayDidNotStart(TierwiseError):
 
 @contextmanager
 def gateway_process(
-    *, policy: Path, ledger: Path, upstream: str | None = None, log_level: str = "warning"
+    *, policy: Path, ledger: Path | str, upstream: str | None = None, log_level: str = "warning"
 ) -> Generator[str]:
     """Run `tierwise serve` on a free port; yield its address; drain and stop it at the end.
 
@@ -28,13 +29,19 @@ def gateway_process(
     """
     command = [
         *(sys.executable, "-m", "tierwise", "serve", "--port", "0", "--quiet", "--until-eof"),
-        *("--policy", str(policy), "--ledger", str(ledger), "--log-level", log_level),
+        *("--policy", str(policy), "--log-level", log_level),
         *(("--upstream", upstream) if upstream is not None else ()),
     ]
     # A session of its own: Ctrl-C reaches the command, and the gateway is stopped after it.
     # Its stdin is a pipe that closes with this process, however that ends: the gateway does not outlive it.
+    # The ledger stands in its environment: an address may have a password, and everybody sees command lines.
     process = subprocess.Popen(  # noqa: S603 — our own program
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        env={**os.environ, "TIERWISE_LEDGER": str(ledger)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     assert process.stdin is not None
     assert process.stdout is not None

@@ -7,6 +7,7 @@ through, so that what is explained is what is recorded.
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -26,11 +27,11 @@ from tierwise.core.settlement import decided_entry
 from tierwise.core.tasks import TASK_TYPE_HEADER
 from tierwise.engine.clock import call_ids, now_us
 from tierwise.engine.desk import Desk
-from tierwise.gateway.headers import readable_headers
+from tierwise.engine.headers import readable_headers
 from tierwise.money import format_usd
 from tierwise.stores.conversations import Conversations
+from tierwise.stores.ledger.opening import read_ledger, shown
 from tierwise.stores.ledger.rows import DECIDED
-from tierwise.stores.ledger.sqlite import read_ledger
 
 
 def explain(
@@ -102,12 +103,12 @@ def explain_request(raw: bytes, headers: Iterable[tuple[str, str]], book: Book) 
     return _decision(desk.preview(raw, readable_headers(wire)).plan)
 
 
-_OF_A_CALL: Final = ("call_id", "kind", "at_us")
+_OF_A_CALL: Final = ("call_id", "kind", "at_us", "key_id")
 """Columns that a request has no values for until it is made."""
 
 
 def _decision(plan: Plan | Refused) -> dict[str, Any]:
-    entry = decided_entry(plan, call_id="", at_us=0)
+    entry = decided_entry(plan, call_id="", at_us=0, key_id=None)
     recorded = {name: getattr(entry, name) for name in DECIDED if name not in _OF_A_CALL}
     match plan:
         case Plan(decision=decision, changes=changes):
@@ -131,10 +132,10 @@ def _headers(given: Iterable[str], task_type: str | None) -> Iterator[tuple[str,
         yield TASK_TYPE_HEADER, task_type
 
 
-def _explain_call(call_id: str, ledger: Path, *, as_json: bool) -> None:
+def _explain_call(call_id: str, ledger: str, *, as_json: bool) -> None:
     recorded = recorded_call(call_id, ledger)
     if recorded is None:
-        say(f"tierwise: the ledger {ledger} has no call {call_id!r}", err)
+        say(f"tierwise: the ledger {shown(ledger)} has no call {call_id!r}", err)
         raise typer.Exit(ExitCode.WRONG)
     if as_json:
         print_json(recorded)
@@ -144,17 +145,14 @@ def _explain_call(call_id: str, ledger: Path, *, as_json: bool) -> None:
     _print_ending(recorded)
 
 
-def recorded_call(call_id: str, ledger: Path) -> dict[str, Any] | None:
+def recorded_call(call_id: str, ledger: str | Path) -> dict[str, Any] | None:
     """Return a call as the ledger's view `calls` has it; None where it has none of this id.
 
     Raises:
         LedgerError: the ledger cannot be read.
     """
-    connection = read_ledger(ledger)
-    try:
-        row = connection.execute("SELECT * FROM calls WHERE call_id = ?", (call_id,)).fetchone()
-    finally:
-        connection.close()
+    with closing(read_ledger(ledger)) as reader:
+        row = next(reader.rows("SELECT * FROM calls WHERE call_id = ?", (call_id,)), None)
     if row is None:
         return None
     recorded = dict(row)
@@ -176,6 +174,7 @@ def _print_decision(call: Mapping[str, Any]) -> None:
     _line("task type", _task(call))
     for name in ("run_id", "task_id", "agent"):
         _line(name.replace("_", " "), call[name])
+    _line("key id", call.get("key_id"))
     if call["decided_model"] is not None:
         _line("tier", call["tier"] or "none: no contract applies")
         _line("model", _from_to(call["requested_model"], call["decided_model"]))
@@ -226,7 +225,7 @@ def _print_ending(call: Mapping[str, Any]) -> None:
     _line("  served by", call["served_model"])
     _line("  took", _milliseconds(call))
     _line("  request", call["request_id"])
-    if call["ending"] is None:
+    if call["ending"] is None and call["cost_nanos"] is None:
         return
     _line("  cost", _cost(call))
     _line("  at frontier", _amount(call["at_frontier_nanos"]))
@@ -276,7 +275,8 @@ def _milliseconds(call: Mapping[str, Any]) -> str | None:
 def _cost(call: Mapping[str, Any]) -> str:
     if call["cost_nanos"] is None and call["at_least_nanos"] is not None:
         return f"unknown, at least {_amount(call['at_least_nanos'])}"
-    return format_usd(call["cost_nanos"], places=9)
+    told = "" if call["basis"] is None else f", {call['basis']}: {call['note']}"
+    return f"{format_usd(call['cost_nanos'], places=9)}{told}"
 
 
 def _amount(nanos: int | None) -> str | None:

@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 import typer
 
 DEFAULT_POLICY: Final = Path("tierwise.toml")
-DEFAULT_LEDGER: Final = Path("tierwise.sqlite3")
+DEFAULT_LEDGER: Final = "tierwise.sqlite3"
 
 
 def _address(url: str | None) -> str | None:
@@ -28,8 +28,15 @@ PolicyOption: TypeAlias = Annotated[
     Path, typer.Option("--policy", envvar="TIERWISE_POLICY", help="The policy file.", dir_okay=False)
 ]
 LedgerOption: TypeAlias = Annotated[
-    Path, typer.Option("--ledger", envvar="TIERWISE_LEDGER", help="The ledger's file.", dir_okay=False)
+    str,
+    typer.Option(
+        "--ledger",
+        envvar="TIERWISE_LEDGER",
+        metavar="FILE|ADDRESS",
+        help="The ledger: a file, or postgresql://… with its password in this variable or in PGPASSWORD.",
+    ),
 ]
+"""No path: that would make one slash of the two in an address."""
 UpstreamOption: TypeAlias = Annotated[
     str | None,
     typer.Option(

@@ -1,10 +1,10 @@
 """`tierwise report`: where the money went, as a table for people or JSON for programs."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -17,8 +17,8 @@ from tierwise.cli.options import DEFAULT_LEDGER, JsonOption, LedgerOption
 from tierwise.engine.clock import now_us
 from tierwise.money import Nanos, format_usd
 from tierwise.stores.ledger import reports
+from tierwise.stores.ledger.opening import read_ledger
 from tierwise.stores.ledger.reports import By, Report, Totals, UnknownType
-from tierwise.stores.ledger.sqlite import read_ledger
 
 _UNITS: Final = {"m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -28,12 +28,14 @@ def report(
     since: Annotated[
         str | None,
         typer.Option(
-            "--since", metavar="WHEN", help="From when: 24h, 7d, 2026-11-01, 2026-11-01T09:00 (UTC)."
+            "--since",
+            metavar="WHEN",
+            help="From the beginning of which hour: 24h, 7d, 2026-11-01, 2026-11-01T09:00 (UTC).",
         ),
     ] = None,
     until: Annotated[
         str | None,
-        typer.Option("--until", metavar="WHEN", help="Up to when, in the same forms; not included."),
+        typer.Option("--until", metavar="WHEN", help="Up to the beginning of which, in the same forms."),
     ] = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
@@ -43,32 +45,28 @@ def report(
     Two baselines stand beside the spend: they price the same tokens at the frontier tier's model, and at the models
     that the callers asked for. They are naive: another model would have written replies of another length.
 
+    A span has whole hours: both its ends are rounded down.
+
     Example: tierwise report --by agent --since 24h
     """
     at_us = now_us()
-    connection = read_ledger(ledger)
-    try:
+    with closing(read_ledger(ledger)) as reader:
         found = reports.report(
-            connection,
+            reader,
             by=by,
             since_us=_moment(since, at_us=at_us, hint="--since"),
             until_us=_moment(until, at_us=at_us, hint="--until"),
         )
-    finally:
-        connection.close()
     if as_json:
         print_json(report_json(found))
     else:
         print_report(found, out)
 
 
-def print_run_report(ledger: Path, *, since_us: int, console: Console) -> None:
+def print_run_report(ledger: str, *, since_us: int, console: Console) -> None:
     """Print the report of one run by task type: what `tierwise run` ends with."""
-    connection = read_ledger(ledger)
-    try:
-        print_report(reports.report(connection, since_us=since_us), console)
-    finally:
-        connection.close()
+    with closing(read_ledger(ledger)) as reader:
+        print_report(reports.report(reader, since_us=since_us, exact=True), console)
 
 
 def report_json(found: Report) -> dict[str, Any]:

@@ -40,7 +40,8 @@ def run(
 
     The gateway takes a free port, and the command finds it in ANTHROPIC_BASE_URL. When the command has ended, its
     report goes to stderr and its exit code is kept. SIGINT, SIGTERM and SIGHUP are passed on to the command. The
-    calls stay in the ledger. A command that cannot be started is exit code 127.
+    calls stay in the ledger; where other gateways share that, their calls of this time are in the report too. A
+    command that cannot be started is exit code 127.
 
     Example: tierwise run -- python agents.py --tasks 20
     """

@@ -25,8 +25,7 @@ from tierwise.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from tierwise.config import Book
-    from tierwise.gateway.server import Settings
+    from tierwise.gateway.parts import Settings
 
 
 def serve(
@@ -34,6 +33,12 @@ def serve(
     ledger: LedgerOption = DEFAULT_LEDGER,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 4000,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=1, max=64, help="Processes that take calls; under budgets they need a budget_store."
+        ),
+    ] = 1,
     upstream: UpstreamOption = None,
     drain_seconds: Annotated[
         int, typer.Option(min=0, help="How long calls in flight may take after SIGTERM.")
@@ -55,26 +60,31 @@ def serve(
     Example: tierwise serve --policy tierwise.toml --port 4000
     """
     from tierwise.config import load_book  # noqa: PLC0415 — only where it is used
-    from tierwise.gateway.server import Settings  # noqa: PLC0415
+    from tierwise.gateway.parts import Settings  # noqa: PLC0415
     from tierwise.gateway.server import serve as run  # noqa: PLC0415
 
     key = os.environ.get("ANTHROPIC_API_KEY", "").strip() or None
     _keep_the_door_shut(host, key)
     _log_to_stderr(log_level)
     settings = Settings(
-        book=_sent_to(load_book(policy), upstream),
+        book=load_book(policy),
         policy_path=policy,
-        ledger_path=ledger,
+        ledger=ledger,
         host=host,
         port=port,
         key=key,
         drain_s=drain_seconds,
+        workers=workers,
+        upstream=upstream,
+        warn_url=os.environ.get("TIERWISE_WARN_URL", "").strip() or None,
     )
-    if until_eof:
+    settings = replace(settings, book=settings.redirected(settings.book))
+    eof = sys.stdin.fileno() if until_eof else None
+    if eof is not None and workers == 1:
         threading.Thread(target=_stop_at_eof, name="tierwise-parent", daemon=True).start()
     announce = _announce_address if quiet else partial(_announce, settings=settings)
     try:
-        run(settings, ready=announce)
+        run(settings, ready=announce, until_eof=eof)
     except OSError as error:
         say(
             f"tierwise: {host}:{port} cannot be listened on: {error.strerror or error}; try another --port",
@@ -117,14 +127,6 @@ def _log_to_stderr(level: LogLevel) -> None:
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
 
-def _sent_to(book: "Book", upstream: str | None) -> "Book":
-    """The book with another provider's address, where one is given."""
-    if upstream is None:
-        return book
-    policy = book.policy
-    return replace(book, policy=replace(policy, upstream=replace(policy.upstream, base_url=upstream)))
-
-
 def _announce_address(address: str) -> None:
     typer.echo(address)
     sys.stdout.flush()
@@ -132,13 +134,15 @@ def _announce_address(address: str) -> None:
 
 def _announce(address: str, settings: "Settings") -> None:
     """Say what is served, and what the agents' environment needs."""
+    from tierwise.stores.ledger.opening import shown  # noqa: PLC0415
+
     policy = settings.book.policy
     for line in warning_lines(settings.book.warnings, settings.policy_path):
         say(line, err)
     for what, value in (
         ("serving", address),
         ("policy", f"{settings.policy_path}, version {policy.version}, mode {policy.mode}"),
-        ("ledger", settings.ledger_path),
+        ("ledger", shown(settings.ledger)),
         ("upstream", policy.upstream.base_url),
         ("key", "the callers' own" if settings.key is None else "the callers' own, else ANTHROPIC_API_KEY"),
     ):

@@ -1,31 +1,19 @@
 """What a policy must mean: names lead somewhere, models take what tiers ask, caps leave room to think."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Final
 
+from tierwise.config.budget_checks import check_budgets, check_downgrade, check_task_budget
+from tierwise.config.draft import Draft, less_thinking, meant
 from tierwise.config.lines import dotted
 from tierwise.config.reading import Notes
 from tierwise.config.values import shown
 from tierwise.core.catalog import MODELS, Model, find, nearest_effort
-from tierwise.core.policy import DEFAULT_TYPE, Budget, Contract, MatchRule, Mode, Tier, cap_floor
+from tierwise.core.policy import DEFAULT_TYPE, Contract, MatchRule, Tier, cap_floor
 from tierwise.core.pricing import PriceBook
 from tierwise.core.tasks import VIRTUAL_PREFIXES
 from tierwise.names import nearest
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
-    """A policy as far as it could be read: None stands where a table is there and cannot be used."""
-
-    tiers: Mapping[str, Tier | None]
-    contracts: Mapping[str, Contract | None]
-    rules: tuple[MatchRule | None, ...]
-    budgets: tuple[Budget | None, ...]
-    mode: Mode
-    strict: bool
 
 
 def check(draft: Draft, prices: PriceBook, notes: Notes) -> None:
@@ -39,7 +27,7 @@ def check(draft: Draft, prices: PriceBook, notes: Notes) -> None:
     for index, rule in enumerate(draft.rules):
         if rule is not None:
             _check_rule(index, rule, draft, notes)
-    _check_budgets(draft, notes)
+    check_budgets(draft, notes)
     _check_order(tiers, prices, notes)
     _check_default(draft, notes)
 
@@ -101,13 +89,15 @@ def _note_effort(tier: Tier, model: Model, effort: str, notes: Notes) -> None:
 def _check_contract(contract: Contract, draft: Draft, notes: Notes) -> None:
     path = ("task_types", contract.name)
     _check_least_cap(contract, notes)
+    check_downgrade(contract, draft, notes)
     if contract.tier not in draft.tiers:
         message = f"there is no tier {shown(contract.tier)}"
-        notes.error((*path, "tier"), message, _meant(contract.tier, draft.tiers, "tiers"))
+        notes.error((*path, "tier"), message, meant(contract.tier, draft.tiers, "tiers"))
         return
     tier = draft.tiers[contract.tier]
     if tier is None:
         return
+    check_task_budget(contract, tier, notes)
     if contract.max_tokens is not None:
         _check_cap(contract, contract.max_tokens, tier, draft, notes)
     elif contract.tier == next(iter(draft.tiers)):
@@ -141,13 +131,9 @@ def _check_cap(contract: Contract, cap: int, tier: Tier, draft: Draft, notes: No
 
 def _other_way_out(contract: Contract, cap: int, tier: Tier, draft: Draft) -> str:
     """What leaves the cap as it is: less thinking on its tier, or another tier."""
-    model = find(tier.model)
-    if tier.thinking_floor is not None:
-        return f", or lower thinking_floor in [tiers.{tier.name}]"
-    if contract.thinking == "keep" and tier.thinking == "off":
-        return ', or remove thinking = "keep": the tier has it off'
-    if model is not None and model.thinking_off is not None:
-        return f', or set thinking = "off" in [tiers.{tier.name}]'
+    less = less_thinking(contract, tier)
+    if less is not None:
+        return f", or {less}"
     others = (other for other in draft.tiers.values() if other is not None and find(other.model) is not None)
     roomy = next((other.name for other in others if cap_floor(other, contract) <= cap), None)
     return f', or use tier = "{roomy}": {tier.model} always thinks' if roomy else ""
@@ -157,7 +143,7 @@ def _check_rule(index: int, rule: MatchRule, draft: Draft, notes: Notes) -> None
     path = ("match", index)
     if rule.task_type not in draft.contracts:
         message = f"there is no task type {shown(rule.task_type)}"
-        notes.error((*path, "task_type"), message, _meant(rule.task_type, draft.contracts, "task types"))
+        notes.error((*path, "task_type"), message, meant(rule.task_type, draft.contracts, "task types"))
     if rule.model is not None and rule.model.startswith(VIRTUAL_PREFIXES):
         message = "no call reaches this rule: a model of this name has declared its type already"
         notes.error((*path, "model"), message, "remove the rule")
@@ -189,29 +175,6 @@ def _is_within(narrow: str, wide: str) -> bool:
     The narrow pattern is matched as if it were a text, whose `*` is a character that only a `*` matches.
     """
     return fnmatchcase(narrow.replace("*", _ANYTHING), wide.replace("?", f"[!{_ANYTHING}]"))
-
-
-def _check_budgets(draft: Draft, notes: Notes) -> None:
-    first: dict[str, int] = {}
-    for index, budget in enumerate(draft.budgets):
-        if budget is not None and first.setdefault(budget.name, index) != index:
-            _note_same_name(index, budget, first, notes)
-    hard = [budget.name for budget in draft.budgets if budget is not None and budget.hard]
-    if draft.mode == "observe" and hard:
-        notes.warn(
-            ("mode",),
-            f"changes no call, and budgets hold all the same: {', '.join(hard)}",
-            'write kind = "warn" in [[budgets]] where no call is to be refused',
-        )
-
-
-def _note_same_name(index: int, budget: Budget, first: Mapping[str, int], notes: Notes) -> None:
-    earlier = dotted(("budgets", first[budget.name]))
-    notes.error(
-        ("budgets", index, "name"),
-        f"{earlier} is called {budget.name} too",
-        f'give one of the two another name, such as name = "{budget.name}-2"',
-    )
 
 
 def _check_order(tiers: list[Tier], prices: PriceBook, notes: Notes) -> None:
@@ -247,11 +210,3 @@ def _check_default(draft: Draft, notes: Notes) -> None:
         notes.warn(
             ("task_types", DEFAULT_TYPE), "is never used: strict = true refuses types that are not here"
         )
-
-
-def _meant(name: str, known: Iterable[str], what: str) -> str:
-    names = tuple(known)
-    close = nearest(name, names)
-    if close is not None:
-        return f"did you mean {close}?"
-    return f"the {what} are {', '.join(names)}" if names else f"there are no {what} yet"

@@ -3,26 +3,25 @@
 from decimal import Decimal
 from typing import Final, Literal
 
-from tierwise.config.kinds import (
-    Address,
-    Amount,
-    Duration,
-    Flag,
-    Name,
-    Pattern,
-    Percents,
-    Text,
-    TextTable,
-    Tokens,
-    Word,
-    Words,
-    Zone,
+from tierwise.config.addresses import Address
+from tierwise.config.budget_keys import (
+    BUDGET_STORE,
+    BUDGET_STORE_LOST,
+    BUDGETS,
+    COUNT_NEAR_LIMIT,
+    DOWNGRADE_TO,
+    KEEP_FOR,
+    MAX_CALLS,
+    PROMPT_BOUND,
+    QUEUE_FOR,
+    TASK_BUDGET,
+    TYPE_BUDGET,
+    WARN_URL,
 )
+from tierwise.config.kinds import Amount, Duration, Flag, Pattern, Text, TextTable, Whole, Word, Zone
 from tierwise.config.price_keys import FAST_MODE, LONG_PROMPT, PRICES
 from tierwise.config.tables import REQUIRED, Key, Table
-from tierwise.core.policy import EFFORTS, Durability, Effort, Mode, Scope, Thinking, WhenShort, Window
-
-_WHEN_SHORT: Final[Words[WhenShort]] = Words(("shrink", "refuse"), planned=("downgrade", "queue"))
+from tierwise.core.policy import EFFORTS, Durability, Effort, Mode, Thinking
 
 _KEY_FROM_ENVIRONMENT: Final = "set ANTHROPIC_API_KEY in the environment"
 
@@ -89,7 +88,7 @@ THINKING: Final[Key[Thinking]] = Key(
 )
 THINKING_FLOOR: Final[Key[int]] = Key(
     name="thinking_floor",
-    kind=Tokens(),
+    kind=Whole(),
     meaning="Smallest `max_tokens` that leaves this tier room to think and to answer: less is an error.",
     example="4096",
     absent="the catalogue's, by effort; none where thinking is off",
@@ -104,7 +103,7 @@ TIER: Final[Key[str]] = Key(
 )
 MAX_TOKENS: Final[Key[int]] = Key(
     name="max_tokens",
-    kind=Tokens(),
+    kind=Whole(),
     meaning="Ceiling of a reply in tokens, thinking included. What is sent is the smaller of this and the "
     "caller's; the model never sees it, and a reply that reaches it is cut.",
     example="4096",
@@ -128,7 +127,7 @@ KEEP_THINKING: Final[Key[Literal["keep"]]] = Key(
 )
 MIN_TOKENS: Final[Key[int]] = Key(
     name="min_tokens",
-    kind=Tokens(),
+    kind=Whole(),
     meaning="Smallest cap, in tokens, that a short budget may leave a call: where less is left, the call is "
     "refused.",
     example="1024",
@@ -185,59 +184,6 @@ MATCH_HEADERS: Final[Key[dict[str, object]]] = Key(
     absent="any",
 )
 
-BUDGET_NAME: Final[Key[str]] = Key(
-    name="name",
-    kind=Name(),
-    meaning="Names the budget in refusals and reports. What is spent is kept by this name: a budget that is "
-    "renamed begins anew.",
-    example='"per-run"',
-    absent="SCOPE-WINDOW, such as `run-lifetime`",
-)
-BUDGET_SCOPE: Final[Key[Scope]] = Key(
-    name="scope",
-    kind=Word(("all", "key", "run", "agent", "type", "task")),
-    meaning="Whose calls share the limit: all there are, or those of each caller's key, of each run, agent, "
-    "task type or task. Runs, agents and tasks of different keys are different.",
-    example='"run"',
-    absent=REQUIRED,
-)
-BUDGET_LIMIT: Final[Key[Decimal]] = Key(
-    name="limit_usd",
-    kind=Amount(above_zero=True),
-    meaning="Dollars that they may cost in each window.",
-    example='"25.00"',
-    absent=REQUIRED,
-)
-BUDGET_WINDOW: Final[Key[Window]] = Key(
-    name="window",
-    kind=Word(("lifetime", "hour", "day", "month")),
-    meaning="When the limit begins anew: never, or with each hour, day or month of `time_zone`.",
-    example='"day"',
-    absent='"lifetime"',
-)
-BUDGET_KIND: Final[Key[Literal["hard", "warn"]]] = Key(
-    name="kind",
-    kind=Word(("hard", "warn")),
-    meaning="`hard`: no call leaves whose worst case does not fit. `warn`: it only warns.",
-    example='"hard"',
-    absent='"hard"',
-)
-BUDGET_WARN_AT: Final[Key[tuple[int, ...]]] = Key(
-    name="warn_at",
-    kind=Percents(),
-    meaning="Per cent of the limit at which it warns, once each in a window.",
-    example="[50, 80, 95]",
-    absent="[80, 95]",
-)
-BUDGET_WHEN_SHORT: Final[Key[tuple[WhenShort, ...]]] = Key(
-    name="when_short",
-    kind=_WHEN_SHORT,
-    meaning="What is tried, in this order, where less is left than a call may cost. `shrink`: its cap is "
-    "lowered to what is left, down to the type's `min_tokens`. `refuse`, always the last: nothing is sent.",
-    example='["refuse"]',
-    absent='["shrink", "refuse"]',
-)
-
 BASE_URL: Final[Key[str]] = Key(
     name="base_url",
     kind=Address(where_credentials_go=_KEY_FROM_ENVIRONMENT),
@@ -289,20 +235,27 @@ TASK_TYPES: Final = Table(
     shape="named",
     meaning="The contract of one task type. `[task_types.default]` is the contract of a declared type that "
     "has none of its own.",
-    keys=(TIER, MAX_TOKENS, MIN_TOKENS, MAX_COST, KEEP_EFFORT, KEEP_THINKING, TYPE_MODE, DESCRIPTION),
+    keys=(
+        TIER,
+        MAX_TOKENS,
+        MIN_TOKENS,
+        MAX_COST,
+        MAX_CALLS,
+        DOWNGRADE_TO,
+        TASK_BUDGET,
+        KEEP_EFFORT,
+        KEEP_THINKING,
+        TYPE_MODE,
+        DESCRIPTION,
+    ),
     example='[task_types.extraction]\ntier = "fast"\nmax_tokens = 1024\n'
     'description = "Named fields out of a text."\n',
-    planned=(
-        "budget",
-        "budgets",
-        "cascade",
-        "holdback",
-        "on_truncation",
-        "quality",
-        "record_text",
-        "shadow",
+    parts=(TYPE_BUDGET,),
+    planned=("cascade", "holdback", "on_truncation", "quality", "record_text", "shadow"),
+    elsewhere=(
+        ("budgets", "write budget, or [[budgets]] at the top"),
+        ("model", 'a contract names a tier, and the tier names the model: write tier = "…"'),
     ),
-    elsewhere=(("model", 'a contract names a tier, and the tier names the model: write tier = "…"'),),
 )
 MATCH: Final = Table(
     name="match",
@@ -317,22 +270,6 @@ MATCH: Final = Table(
         ("agent", "match a header: headers.x-tierwise-agent"),
         ("metadata", "match user_id: the provider's metadata has no other field"),
     ),
-)
-BUDGETS: Final = Table(
-    name="budgets",
-    shape="listed",
-    meaning="Limits what calls may cost. A call's worst case is set aside in every budget that it belongs to "
-    "before it leaves, and what it did not need is given back when it has ended.",
-    keys=(
-        BUDGET_NAME,
-        BUDGET_SCOPE,
-        BUDGET_LIMIT,
-        BUDGET_WINDOW,
-        BUDGET_KIND,
-        BUDGET_WARN_AT,
-        BUDGET_WHEN_SHORT,
-    ),
-    example='[[budgets]]\nscope = "run"\nlimit_usd = "25.00"\n',
 )
 UPSTREAM: Final = Table(
     name="upstream",
@@ -350,18 +287,29 @@ TOP: Final = Table(
     name="",
     shape="top",
     meaning="What holds for every call.",
-    keys=(MODE, STRICT, DURABILITY, CONVERSATION_TTL, TIME_ZONE),
+    keys=(
+        MODE,
+        STRICT,
+        DURABILITY,
+        CONVERSATION_TTL,
+        TIME_ZONE,
+        KEEP_FOR,
+        QUEUE_FOR,
+        PROMPT_BOUND,
+        COUNT_NEAR_LIMIT,
+        BUDGET_STORE,
+        BUDGET_STORE_LOST,
+        WARN_URL,
+    ),
     example='mode = "route"\nconversation_ttl = "1h"\n',
     parts=(TIERS, TASK_TYPES, MATCH, BUDGETS, UPSTREAM, PRICES),
     planned=(
         "audit",
         "autopilot",
-        "budget",
         "cascade",
         "dashboard",
         "gateway",
         "holdback",
-        "keep_for",
         "ledger",
         "on_cancel",
         "on_truncation",
@@ -370,8 +318,22 @@ TOP: Final = Table(
         "shadow",
         "telemetry",
     ),
-    elsewhere=(("max_cost_usd", "it is for the calls of one task type: move it to [task_types.NAME]"),),
+    elsewhere=(
+        ("budget", "write [[budgets]], or put it into [task_types.NAME]"),
+        ("max_cost_usd", "it is for the calls of one task type: move it to [task_types.NAME]"),
+    ),
 )
 
-TABLES: Final = (TOP, TIERS, TASK_TYPES, MATCH, BUDGETS, UPSTREAM, PRICES, LONG_PROMPT, FAST_MODE)
+TABLES: Final = (
+    TOP,
+    TIERS,
+    TASK_TYPES,
+    TYPE_BUDGET,
+    MATCH,
+    BUDGETS,
+    UPSTREAM,
+    PRICES,
+    LONG_PROMPT,
+    FAST_MODE,
+)
 """All of them, in the order in which they are explained."""

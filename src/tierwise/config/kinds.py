@@ -5,8 +5,7 @@ import re
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from typing import Any, Final, Generic, Protocol, TypeVar
-from urllib.parse import SplitResult, urlsplit
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
 from zoneinfo import ZoneInfo, available_timezones
 
 from tierwise.config.values import SECRET, as_list, as_table, shown
@@ -30,6 +29,11 @@ class Misfit:
 
     message: str
     fix: str | None = None
+
+
+def misfit(noun: str, value: object, fix: str | None = None) -> Misfit:
+    """Return that a value is not what it must be, which `noun` names."""
+    return Misfit(f"must be {noun}, not {shown(value)}", fix)
 
 
 class Kind(Protocol[T_co]):
@@ -65,7 +69,7 @@ class Flag:
         if isinstance(value, bool):
             return value
         quoted = isinstance(value, str) and value.lower() in {"true", "false"}
-        return _misfit(self.noun, value, "take the quotes away" if quoted else None)
+        return misfit(self.noun, value, "take the quotes away" if quoted else None)
 
     def schema(self) -> dict[str, Any]:
         """Return its JSON Schema."""
@@ -73,25 +77,30 @@ class Flag:
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
-    """A number of tokens, at least one."""
+class Whole:
+    """A whole number between two bounds."""
 
-    noun: str = "a whole number of tokens"
+    what: str = "tokens"
+    """What is counted."""
+    least: int = 1
+    most: int = MOST_TOKENS
+
+    @property
+    def noun(self) -> str:
+        """What people call it."""
+        return f"a whole number of {self.what}"
 
     def read(self, value: object) -> int | Misfit:
         """Return the number."""
         if isinstance(value, int) and not isinstance(value, bool):
-            return (
-                value
-                if 1 <= value <= MOST_TOKENS
-                else _misfit(f"a whole number from 1 to {MOST_TOKENS:,}", value)
-            )
+            bounds = f"a whole number from {self.least:,} to {self.most:,}"
+            return value if self.least <= value <= self.most else misfit(bounds, value)
         quoted = isinstance(value, str) and value.isdecimal()
-        return _misfit(self.noun, value, "take the quotes away" if quoted else None)
+        return misfit(self.noun, value, "take the quotes away" if quoted else None)
 
     def schema(self) -> dict[str, Any]:
         """Return its JSON Schema."""
-        return {"type": "integer", "minimum": 1, "maximum": MOST_TOKENS}
+        return {"type": "integer", "minimum": self.least, "maximum": self.most}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +120,7 @@ class Word(Generic[WordT]):
             if value == word:
                 return word
         close = nearest(value, self.words) if isinstance(value, str) else None
-        return _misfit(self.noun, value, f'write "{close}"' if close else None)
+        return misfit(self.noun, value, f'write "{close}"' if close else None)
 
     def schema(self) -> dict[str, Any]:
         """Return its JSON Schema."""
@@ -124,8 +133,6 @@ class Words(Generic[WordT]):
 
     words: tuple[WordT, ...]
     """The last of them ends every list."""
-    planned: tuple[str, ...] = ()
-    """Words of later versions."""
 
     @property
     def noun(self) -> str:
@@ -136,10 +143,10 @@ class Words(Generic[WordT]):
         """Return the words."""
         members = as_list(value)
         if members is None:
-            return _misfit(self.noun, value, f'write ["{value}"]' if value == self.words[-1] else None)
+            return misfit(self.noun, value, f'write ["{value}"]' if value == self.words[-1] else None)
         words: list[WordT] = []
         for member in members:
-            word = self._read_one(member)
+            word = Word(self.words).read(member)
             if isinstance(word, Misfit):
                 return word
             words.append(word)
@@ -149,11 +156,6 @@ class Words(Generic[WordT]):
         """Return its JSON Schema."""
         items = {"type": "string", "enum": list(self.words)}
         return {"type": "array", "items": items, "minItems": 1, "uniqueItems": True}
-
-    def _read_one(self, member: object) -> WordT | Misfit:
-        if member in self.planned:
-            return Misfit(f"{shown(member)} is planned and not in this version", "remove it")
-        return Word(self.words).read(member)
 
     def _in_order(self, words: list[WordT]) -> tuple[WordT, ...] | Misfit:
         if len(set(words)) < len(words):
@@ -176,7 +178,7 @@ class Percents:
         members = as_list(value)
         if members is None:
             alone = isinstance(value, int) and _is_percent(value)
-            return _misfit(self.noun, value, f"write [{value}]" if alone else None)
+            return misfit(self.noun, value, f"write [{value}]" if alone else None)
         for member in members:
             if not _is_percent(member):
                 return Misfit(f"must have whole numbers from 1 to 100, not {shown(member)}")
@@ -199,7 +201,7 @@ class Name:
     def read(self, value: object) -> str | Misfit:
         """Return the name."""
         if not isinstance(value, str):
-            return _misfit(self.noun, value)
+            return misfit(self.noun, value)
         if NAME.fullmatch(value):
             return value
         plain = None if SECRET.search(value) else plain_name(value)
@@ -224,10 +226,10 @@ class Zone:
         if value == "UTC":
             return "UTC"
         if not isinstance(value, str):
-            return _misfit(self.noun, value)
+            return misfit(self.noun, value)
         if _ZONE.fullmatch(value) and _is_zone(value):
             return value
-        return _misfit(self.noun, value, _meant_zone(value))
+        return misfit(self.noun, value, _meant_zone(value))
 
     def schema(self) -> dict[str, Any]:
         """Return its JSON Schema."""
@@ -242,7 +244,7 @@ class Text:
 
     def read(self, value: object) -> str | Misfit:
         """Return the string."""
-        return value if isinstance(value, str) and value.strip() else _misfit(self.noun, value)
+        return value if isinstance(value, str) and value.strip() else misfit(self.noun, value)
 
     def schema(self) -> dict[str, Any]:
         """Return its JSON Schema."""
@@ -258,7 +260,7 @@ class Pattern:
     def read(self, value: object) -> str | Misfit:
         """Return the pattern."""
         if not isinstance(value, str) or not value:
-            return _misfit(self.noun, value)
+            return misfit(self.noun, value)
         if "[" in value:
             return Misfit(
                 f'cannot match "[": a pattern has only * and ?, and {shown(value)} has brackets',
@@ -276,19 +278,25 @@ class Duration:
     """A time such as `90s`, `15m`, `1h` or `2d`; read as seconds."""
 
     noun: str = 'a duration such as "90s", "15m" or "1h"'
+    least: str | None = None
+    """The shortest; None is a second."""
+    why_least: str | None = None
+    """The fix for a shorter one: what to write, and why."""
 
     def read(self, value: object) -> int | Misfit:
         """Return the seconds."""
         if isinstance(value, int) and not isinstance(value, bool):
-            return _misfit(
+            return misfit(
                 self.noun, value, f'write its unit: "{value}s"' if 0 < value <= LONGEST_DURATION_S else None
             )
         match = _DURATION.fullmatch(value) if isinstance(value, str) else None
         if match is None:
-            return _misfit(self.noun, value)
+            return misfit(self.noun, value)
         seconds = int(match[1]) * _SECONDS[match[2]]
+        if self.least is not None and seconds < cast("int", Duration().read(self.least)):
+            return misfit(f'at least "{self.least}"', value, self.why_least)
         return (
-            seconds if 0 < seconds <= LONGEST_DURATION_S else _misfit("between one second and a year", value)
+            seconds if 0 < seconds <= LONGEST_DURATION_S else misfit("between one second and a year", value)
         )
 
     def schema(self) -> dict[str, Any]:
@@ -307,7 +315,7 @@ class Day:
         if type(value) is date:
             return value
         quoted = isinstance(value, str) and _DAY.fullmatch(value)
-        return _misfit(self.noun, value, "take the quotes away" if quoted else None)
+        return misfit(self.noun, value, "take the quotes away" if quoted else None)
 
     def schema(self) -> dict[str, Any]:
         """Return its JSON Schema."""
@@ -329,7 +337,7 @@ class Amount:
         if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**6:
             return self._bounded(Decimal(value), value)
         plain = isinstance(value, float) and _AMOUNT.fullmatch(str(value))
-        return _misfit(self.noun, value, f'put it in quotes: "{value}"' if plain else None)
+        return misfit(self.noun, value, f'put it in quotes: "{value}"' if plain else None)
 
     def schema(self) -> dict[str, Any]:
         """Return its JSON Schema."""
@@ -341,32 +349,7 @@ class Amount:
         }
 
     def _bounded(self, amount: Decimal, value: object) -> Decimal | Misfit:
-        return _misfit("more than zero", value) if self.above_zero and not amount else amount
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """An http or https address without credentials."""
-
-    noun: str = "an http or https address"
-    where_credentials_go: str = "the credentials belong in the environment"
-
-    def read(self, value: object) -> str | Misfit:
-        """Return the address, without a slash at its end."""
-        if not isinstance(value, str):
-            return _misfit(self.noun, value)
-        if "@" in value:
-            return Misfit("must not hold credentials", self.where_credentials_go)
-        parts = _split(value)
-        if parts is None:
-            return _misfit(self.noun, value, None if "://" in value else "begin it with http:// or https://")
-        if parts.query or parts.fragment:
-            return Misfit("must end with its path: what follows ? or # would be lost")
-        return value.rstrip("/")
-
-    def schema(self) -> dict[str, Any]:
-        """Return its JSON Schema."""
-        return {"type": "string", "pattern": r"^https?://[^/@\s?#][^@\s?#]*$"}
+        return misfit("more than zero", value) if self.above_zero and not amount else amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,7 +362,7 @@ class TextTable:
     def read(self, value: object) -> dict[str, object] | Misfit:
         """Return the table; its values are not read yet, so that each keeps its own place."""
         table = as_table(value)
-        return _misfit(self.noun, value) if table is None else table
+        return misfit(self.noun, value) if table is None else table
 
     def schema(self) -> dict[str, Any]:
         """Return its JSON Schema."""
@@ -391,10 +374,6 @@ _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _AMOUNT: Final = re.compile(r"[0-9]{1,6}(\.[0-9]{1,9})?")
 _ZONE: Final = re.compile(r"[A-Z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-
-
-def _misfit(noun: str, value: object, fix: str | None = None) -> Misfit:
-    return Misfit(f"must be {noun}, not {shown(value)}", fix)
 
 
 def _named(words: tuple[str, ...], joint: str) -> str:
@@ -420,13 +399,3 @@ def _meant_zone(value: str) -> str:
         return 'this machine has no time zones: install the package tzdata, or write "UTC"'
     close = nearest(value, known)
     return f'write "{close}"' if close else 'write a name such as "America/New_York", or "UTC"'
-
-
-def _split(address: str) -> SplitResult | None:
-    """The parts of an http or https address; None where it is none."""
-    try:
-        parts = urlsplit(address)
-        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:
-        return None
-    return parts if usable and not any(map(str.isspace, address)) else None

@@ -10,13 +10,15 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final
 
-from tierwise.config import keys
-from tierwise.config.checks import Draft, check
+from tierwise.config import budget_keys, keys
+from tierwise.config.budgets import read_budget, read_type_budgets
+from tierwise.config.checks import check
+from tierwise.config.draft import Draft
 from tierwise.config.price_keys import PRICES
 from tierwise.config.prices import price_overrides, shipped_prices
 from tierwise.config.reading import Notes, Section, listed_sections, located, named_sections, section
 from tierwise.config.values import SECRET
-from tierwise.core.policy import Budget, Contract, MatchRule, Policy, Tier, Upstream
+from tierwise.core.policy import Contract, MatchRule, Policy, Tier, Upstream
 from tierwise.core.pricing import PriceBook
 from tierwise.errors import PolicyError, PolicyProblem, PriceDataError
 from tierwise.money import usd
@@ -81,6 +83,13 @@ def parse_book(text: str, *, file: str, prices: PriceBook | None = None) -> Book
         strict=draft.strict,
         durability=top.take(keys.DURABILITY) or "kill",
         conversation_ttl_s=top.take(keys.CONVERSATION_TTL) or 3600,
+        keep_for_s=top.take(budget_keys.KEEP_FOR) or 86_400,
+        queue_for_s=top.take(budget_keys.QUEUE_FOR) or 10,
+        prompt_bound=top.take(budget_keys.PROMPT_BOUND) or "bytes",
+        count_near_limit=top.take(budget_keys.COUNT_NEAR_LIMIT) is not False,
+        budget_store=draft.budget_store,
+        when_lost=draft.when_lost or "refuse",
+        warn_url=top.take(budget_keys.WARN_URL),
         budgets=tuple(budget for budget in draft.budgets if budget is not None),
         time_zone=top.take(keys.TIME_ZONE) or "UTC",
         upstream=_upstream(top),
@@ -160,16 +169,18 @@ def _draft(top: Section) -> Draft:
     tiers = named_sections(keys.TIERS, top.values.get("tiers", {}), top.notes)
     types = named_sections(keys.TASK_TYPES, top.values.get("task_types", {}), top.notes)
     rules = listed_sections(keys.MATCH, top.values.get("match", []), top.notes)
-    budgets = listed_sections(keys.BUDGETS, top.values.get("budgets", []), top.notes)
+    budgets = listed_sections(budget_keys.BUDGETS, top.values.get("budgets", []), top.notes)
     if top.values.get("tiers", {}) == {}:
         top.notes.error((), "the policy has no tier", "`tierwise init` writes a policy to start from")
     return Draft(
         tiers={name: tier and _tier(name, tier) for name, tier in tiers.items()},
         contracts={name: contract and _contract(name, contract) for name, contract in types.items()},
         rules=tuple(rule and _rule(rule) for rule in rules),
-        budgets=tuple(budget and _budget(budget) for budget in budgets),
+        budgets=tuple(budget and read_budget(budget) for budget in budgets),
         mode=top.take(keys.MODE) or "route",
         strict=top.take(keys.STRICT) or False,
+        budget_store=top.take(budget_keys.BUDGET_STORE),
+        when_lost=top.take(budget_keys.BUDGET_STORE_LOST),
     )
 
 
@@ -188,6 +199,9 @@ def _contract(name: str, section: Section) -> Contract | None:
     max_tokens = section.take(keys.MAX_TOKENS)
     min_tokens = section.take(keys.MIN_TOKENS)
     max_cost = section.take(keys.MAX_COST)
+    budgets = read_type_budgets(name, section)
+    downgrade_to = section.take(budget_keys.DOWNGRADE_TO)
+    task_budget = section.take(budget_keys.TASK_BUDGET)
     effort = section.take(keys.KEEP_EFFORT)
     thinking = section.take(keys.KEEP_THINKING)
     mode = section.take(keys.TYPE_MODE)
@@ -203,6 +217,9 @@ def _contract(name: str, section: Section) -> Contract | None:
         mode=mode,
         min_tokens=min_tokens,
         max_cost_nanos=None if max_cost is None else usd(max_cost),
+        budgets=budgets,
+        downgrade_to=downgrade_to,
+        task_budget=task_budget,
         description=description,
     )
 
@@ -240,41 +257,6 @@ def _headers(section: Section) -> dict[str, str]:
             section.notes.error(path, "is there twice: capitals make no difference", "keep one of the two")
         headers[name.lower()] = pattern
     return headers
-
-
-def _budget(section: Section) -> Budget | None:
-    """The budget; None where anything in it does not fit, for it would not limit what is meant."""
-    before = len(section.notes.errors)
-    name = section.take(keys.BUDGET_NAME)
-    scope = section.take(keys.BUDGET_SCOPE)
-    limit = section.take(keys.BUDGET_LIMIT)
-    window = section.take(keys.BUDGET_WINDOW) or "lifetime"
-    kind = section.take(keys.BUDGET_KIND) or "hard"
-    warn_at = section.take(keys.BUDGET_WARN_AT)
-    when_short = section.take(keys.BUDGET_WHEN_SHORT)
-    if kind == "warn":
-        _check_only_warns(section, warn_at)
-    if scope is None or limit is None or len(section.notes.errors) > before:
-        return None
-    return Budget(
-        name=name or f"{scope}-{window}",
-        scope=scope,
-        limit_nanos=usd(limit),
-        window=window,
-        hard=kind == "hard",
-        warn_at=(80, 95) if warn_at is None else warn_at,
-        when_short=when_short or ("shrink", "refuse"),
-    )
-
-
-def _check_only_warns(section: Section, warn_at: tuple[int, ...] | None) -> None:
-    path, short, warn = section.path, keys.BUDGET_WHEN_SHORT.name, keys.BUDGET_WARN_AT.name
-    if short in section.values:
-        message = 'has no meaning where kind = "warn": such a budget is never short'
-        section.notes.error((*path, short), message, 'remove the line, or write kind = "hard"')
-    if warn_at == ():
-        message = 'is empty, and kind = "warn": such a budget does nothing'
-        section.notes.error((*path, warn), message, f"write {warn} = {keys.BUDGET_WARN_AT.example}")
 
 
 def _upstream(top: Section) -> Upstream:

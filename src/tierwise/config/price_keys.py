@@ -4,7 +4,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Final
 
-from tierwise.config.kinds import Amount, Day, Flag, Text, Tokens
+from tierwise.config.kinds import Amount, Day, Flag, Text, Whole
 from tierwise.config.tables import REQUIRED, Key, Table
 
 PRICED_MODEL: Final[Key[str]] = Key(
@@ -37,7 +37,7 @@ SOURCE: Final[Key[str]] = Key(
 )
 ABOVE_PROMPT_TOKENS: Final[Key[int]] = Key(
     name="above_prompt_tokens",
-    kind=Tokens(),
+    kind=Whole(),
     meaning="Longest prompt, in tokens, that the prices outside this table hold for.",
     example="100000",
     absent="as known",

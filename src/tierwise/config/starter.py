@@ -122,4 +122,10 @@ description = "Any declared type without a contract of its own."
 # [[match]]
 # task_type = "extraction"
 # headers.x-team = "billing*"
+
+# --- What each run may cost, at the worst.
+#
+# [[budgets]]
+# scope = "run"
+# limit_usd = "25.00"
 """

@@ -14,7 +14,7 @@ Overrun is what the provider billed above the worst case that was reserved.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
@@ -74,6 +74,15 @@ class AccountRef:
     """Whose account it is, for people: a run's id, a task type, …"""
     ends_us: int | None
     """When its window ends, in microseconds since 1970 UTC; None for a lifetime."""
+    pending_only: bool = False
+    """Whether only what is pending counts against its limit: it bounds what one caller's key may pin."""
+
+    @property
+    def limit(self) -> int | None:
+        """What may be used, in the budget's unit; None where the budget only warns."""
+        if self.pending_only:
+            return self.budget.limit * self.budget.pending_share // 100
+        return self.budget.limit if self.budget.hard else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,9 +133,29 @@ class Denied:
     pending_nanos: Nanos
     asked_nanos: Nanos
     """The claim's least."""
+    topped_up_nanos: Nanos = 0
+    """By how much its limit was raised."""
+
+    @property
+    def limit(self) -> int:
+        """The limit, raised: in the budget's unit, as everything here."""
+        return (self.account.limit or 0) + self.topped_up_nanos
+
+    @property
+    def left(self) -> int:
+        """What was left on the account."""
+        spent = 0 if self.account.pending_only else self.posted_nanos
+        return self.limit - spent - self.pending_nanos
 
 
-Outcome: TypeAlias = Reserved | Shrunk | Denied
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """Nobody knows what is left: the store of the balances cannot be reached."""
+
+    why: str
+
+
+Outcome: TypeAlias = Reserved | Shrunk | Denied | Lost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +172,8 @@ class Balance:
     """Set aside and not needed."""
     overrun_nanos: Nanos = 0
     """Spent beyond what was set aside for the call."""
+    topped_up_nanos: Nanos = 0
+    """By how much its limit was raised."""
 
     @property
     def used_nanos(self) -> Nanos:
@@ -168,11 +199,40 @@ class Past:
     """None where the call has no ending, or one without a known cost."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenReservation:
+    """A reservation whose call has no known cost."""
+
+    call_id: str
+    accounts: tuple[str, ...]
+    """Keys."""
+    amount_nanos: Nanos
+    at_us: int
+    """When it was set aside, in microseconds since 1970 UTC."""
+    ended: bool
+    """Whether its call has an ending, so that no gateway will tell its cost."""
+
+
+CALLS_MARK: Final = "#"
+PENDING_MARK: Final = "~"
+
+
+def amount_on(key: str, nanos: Nanos) -> Nanos:
+    """Return what a call holds on an account: its money, or 1 where the account counts calls."""
+    return nanos if key[0] != CALLS_MARK else 1
+
+
+def cost_on(key: str, nanos: Nanos) -> Nanos:
+    """Return what a call's cost is on an account: where that counts calls, 1, or 0 for one that cost nothing."""
+    return nanos if key[0] != CALLS_MARK else min(nanos, 1)
+
+
 def accounts_of(task: TaskRef, *, key_id: str, policy: Policy, at_us: int) -> tuple[AccountRef, ...]:
     """Return the accounts that a call is charged to, in the order of the policy's budgets.
 
-    The accounts of a run, an agent and a task are within the caller's key, so that no name of the caller's
-    choosing reaches another key's. Calls without such a name share one account of their key.
+    The budgets are the policy's, then those of the contract. The accounts of a run, an agent and a task are within
+    the caller's key, so that no name of the caller's choosing reaches another key's. Calls without such a name share
+    one account of their key. A budget that bounds what one key may have pending has an account more for that.
 
     Args:
         task: the task that the call belongs to.
@@ -180,17 +240,40 @@ def accounts_of(task: TaskRef, *, key_id: str, policy: Policy, at_us: int) -> tu
         policy: the budgets.
         at_us: when the call was read, in microseconds since 1970 UTC.
     """
-    return tuple(_account(budget, task, key_id, policy.time_zone, at_us) for budget in policy.budgets)
+    contract = policy.contracts.get(task.type) if task.type is not None else None
+    budgets = policy.budgets if contract is None else (*policy.budgets, *contract.budgets)
+    accounts: list[AccountRef] = []
+    for budget in budgets:
+        if _is_charged(budget, task):
+            accounts.append(_account(budget, task, key_id, policy.time_zone, at_us))
+            if budget.pending_share < 100 and budget.hard and budget.counts == "usd":
+                accounts.append(_pending(accounts[-1], key_id))
+    return tuple(accounts)
+
+
+def _is_charged(budget: Budget, task: TaskRef) -> bool:
+    """Whether it counts the call: calls that name no task are not many calls of one."""
+    if budget.counts == "calls" and budget.scope == "task" and task.task_id is None:
+        return False
+    return budget.only is None or budget.only == task.type
 
 
 def _account(budget: Budget, task: TaskRef, key_id: str, time_zone: str, at_us: int) -> AccountRef:
     window, ends_us = span(budget.window, at_us // _QUARTER_US, time_zone)
     names = _names(budget, task, key_id)
+    mark = CALLS_MARK if budget.counts == "calls" else ""
     return AccountRef(
-        key="|".join((budget.name, *map(_plain, names), window)),
+        key=mark + "|".join((budget.name, *map(_plain, names), window)),
         budget=budget,
         value=names[-1] if names else "",
         ends_us=ends_us,
+    )
+
+
+def _pending(account: AccountRef, key_id: str) -> AccountRef:
+    """What one key has pending on an account."""
+    return replace(
+        account, key=f"{PENDING_MARK}{_plain(key_id)}|{account.key}", value=key_id, pending_only=True
     )
 
 

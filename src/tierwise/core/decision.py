@@ -54,6 +54,8 @@ class Decision:
     acts: bool
     """False where the call passes as asked: observed, or undeclared."""
     reasons: tuple[Reason, ...]
+    task_budget: int | None = None
+    """Tokens that the model is told it has for the task, where the caller tells none; None tells nothing."""
     selection_probability: float = 1.0
     """Probability with which a call like this one gets this tier. 1 where nothing is drawn."""
 
@@ -62,6 +64,8 @@ class Decision:
 class Refusal:
     """The call cannot go on: the policy refuses it, no tier can take its body, or a budget is short."""
 
-    code: Literal["unknown-task-type", "ineligible", "thread", "budget", "unpriced", "too-dear"]
+    code: Literal[
+        "unknown-task-type", "ineligible", "thread", "budget", "budget-store", "unpriced", "too-dear"
+    ]
     sentence: str
     """For the caller: what is wrong and what to do."""

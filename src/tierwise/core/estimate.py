@@ -1,7 +1,9 @@
 """The estimate: what a call can cost at most, worked out from its size before it leaves.
 
 A body of n bytes holds at most n tokens, since a token of a byte-level tokenizer is at least one byte of text; the
-few tokens that frame a message are fewer than the bytes of JSON around it. What is not text is bounded by itself:
+few tokens that frame a message are fewer than the bytes of JSON around it. A policy may take the ledger's experience
+for a tighter bound (`Calibration`), and near a limit the provider is asked to count: its count is an estimate too,
+and is taken with a fiftieth and 200 tokens on top. What is not text is bounded by itself:
 
 * The provider adds prompts of its own for tools, at most 1,000 tokens for all together and for each tool of its own.
 * An image is at most about 4,800 tokens, however few bytes it has; 8,000 are counted.
@@ -26,6 +28,7 @@ loop at the provider that reads a long prompt again at every step.
 from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias
 
+from tierwise.core.calibration import UNCALIBRATED, Calibration
 from tierwise.core.call import Call
 from tierwise.core.catalog import find
 from tierwise.core.pricing import PriceBook
@@ -47,6 +50,15 @@ class Contents:
     """Whether the prompt holds something whose size the body does not tell."""
     cache_writes: CacheWrites
     """The longest time to live among its cache marks; none where it has no mark."""
+    grows: bool = False
+    """Whether the provider may add to the prompt while it answers, so that a count of it is no bound."""
+    kind: str = "ascii"
+    """Of its bytes: `ascii`, or `unicode` where any is outside."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether the body is the whole prompt, and text: what a ratio of tokens to bytes can be learned from."""
+        return not self.attachments and not self.open_ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +85,16 @@ class Estimate:
         return left // self.output_attos_each if self.output_attos_each else _ANY_CAP
 
 
-def estimate(call: Call, contents: Contents, *, model: str, prices: PriceBook, at_us: int) -> Estimate | None:
+def estimate(
+    call: Call,
+    contents: Contents,
+    *,
+    model: str,
+    prices: PriceBook,
+    at_us: int,
+    calibration: Calibration = UNCALIBRATED,
+    counted: int | None = None,
+) -> Estimate | None:
     """Bound what a call costs, by the rules above.
 
     None where the model has no price at that instant, or none for a bucket that the call can use. Of the other
@@ -85,13 +106,22 @@ def estimate(call: Call, contents: Contents, *, model: str, prices: PriceBook, a
         model: the id that the call is sent with.
         prices: what tokens cost.
         at_us: the instant that settles the prices, in microseconds since 1970 UTC.
+        calibration: what is known of texts' tokens.
+        counted: the prompt's tokens by the provider's own count for this model; None where it was not asked.
     """
-    own = _by_model(call, contents, model, prices, at_us)
+
+    def by_model(name: str) -> Estimate | None:
+        tokens = _prompt_tokens(call, contents, name, calibration)
+        if counted is not None and name == model:
+            tokens = min(tokens, counted + counted // 50 + 200)
+        return _by_model(call, contents, name, tokens=tokens, prices=prices, at_us=at_us)
+
+    own = by_model(model)
     if own is None:
         return None
     advised = any(kind.startswith("advisor") for kind in call.tool_types)
     names = prices.models() if call.fallbacks or advised else ()
-    others = (_by_model(call, contents, name, prices, at_us) for name in names)
+    others = (by_model(name) for name in names if name != model)
     dearest = _dearest([own, *(other for other in others if other is not None)])
     readings = 1 + call.compaction + call.fallbacks + advised
     return Estimate(
@@ -113,9 +143,11 @@ _BUCKETS: Final[dict[CacheWrites, tuple[str, ...]]] = {
 """Where a prompt's tokens can fall."""
 
 
-def _by_model(call: Call, contents: Contents, model: str, prices: PriceBook, at_us: int) -> Estimate | None:
+def _by_model(
+    call: Call, contents: Contents, model: str, *, tokens: int, prices: PriceBook, at_us: int
+) -> Estimate | None:
     """Bound one reading by one model: on the dearer card, where it is not sure that fast mode will serve it."""
-    usages = _usages(call, contents, model)
+    usages = _usages(call, contents, tokens)
     us_only = call.inference_geo == "us"
     cards: list[Estimate] = []
     for fast in (False, True) if call.speed == "fast" else (False,):
@@ -135,12 +167,11 @@ def _dearest(estimates: list[Estimate]) -> Estimate:
     )
 
 
-def _usages(call: Call, contents: Contents, model: str) -> list[Usage]:
+def _usages(call: Call, contents: Contents, tokens: int) -> list[Usage]:
     """The whole prompt in each bucket that it can fall in, plain input first; before them, that one and one token.
 
     The output token goes with the prompt because a prompt's length decides what its output costs.
     """
-    tokens = _prompt_tokens(call, contents, model)
     searches = _SEARCHES if _may_search(call) else 0
     fixed = [
         Usage(**{bucket: tokens}, web_search_requests=searches) for bucket in _BUCKETS[contents.cache_writes]
@@ -153,13 +184,12 @@ def _may_search(call: Call) -> bool:
     return call.thread or any(kind.startswith("web_search") for kind in call.tool_types)
 
 
-def _prompt_tokens(call: Call, contents: Contents, model: str) -> int:
+def _prompt_tokens(call: Call, contents: Contents, model: str, calibration: Calibration) -> int:
     known = find(model)
-    told = (
-        contents.body_bytes
-        + _ADDED_TOKENS * (1 + len(call.tool_types))
-        + _ATTACHMENT_TOKENS * contents.attachments
-    )
+    text = contents.body_bytes
+    if contents.plain:
+        text = calibration.most_tokens(model, contents.kind, text)
+    told = text + _ADDED_TOKENS * (1 + len(call.tool_types)) + _ATTACHMENT_TOKENS * contents.attachments
     if known is None:
         return max(told, _LARGEST_WINDOW) if contents.open_ended else told
     return known.context_tokens if contents.open_ended else min(told, known.context_tokens)

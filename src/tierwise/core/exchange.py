@@ -2,11 +2,13 @@
 
     READ ──sent───────────────────────────────▶ SENT ──began──▶ STREAMING ──ended──▶ SETTLING ──recorded──▶ DONE
      ├──asked──▶ RESERVING ──granted──▶ BOOKING ──┘
-     └──refused
+     │            ▲ └──short──▶ COUNTING, QUEUED
+     └──refused   └──counted, waited──┘
 
 A call under a budget is RESERVING until its worst case is set aside, and BOOKING until that is durable; a call
-under none goes at once. A call that is refused, denied, left or without a reply goes to SETTLING from where it is:
-`TRANSITIONS` has every step.
+under none goes at once. Where a budget is short it asks again: for less, after the provider has counted its prompt
+(COUNTING), or after money may have come back (QUEUED). A call that is refused, denied, left or without a reply goes
+to SETTLING from where it is: `TRANSITIONS` has every step.
 
 A driver performs the effects of `begin()` in order and gives back the event that an effect leads to, until the
 machine is done. Body bytes go past the machine, from the provider to the caller; only usage and endings are
@@ -20,18 +22,39 @@ events. Three rules hold on every path:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Literal, TypeAlias, assert_never
+from typing import Final, assert_never
 
-from tierwise.core.budgets import Claim, Denied, Outcome
-from tierwise.core.changes import Change
-from tierwise.core.ledger import NO_TIMINGS, Entry, Failed, Fault, Posted, SetAside, Timings
+from tierwise.core.budgets import Denied, Lost, Outcome
+from tierwise.core.effects import (
+    Answer,
+    AwaitMoney,
+    BreakOff,
+    CallerLeft,
+    Claimed,
+    Counted,
+    CountPrompt,
+    Effect,
+    Event,
+    KeepTier,
+    NoReply,
+    NotRecorded,
+    Record,
+    Recorded,
+    Relay,
+    Release,
+    ReplyBegan,
+    ReplyEnded,
+    Reserve,
+    Send,
+    Settle,
+    Waited,
+)
+from tierwise.core.ledger import NO_TIMINGS, Failed, Fault, Posted, SetAside, Timings
 from tierwise.core.planning import Plan, Refused
 from tierwise.core.pricing import PriceBook
-from tierwise.core.reserving import Asked, Asking, granted
+from tierwise.core.reserving import Asked, Asking, CountFirst, Queued, counted, granted, next_try
 from tierwise.core.settlement import Ending, decided_entry, ending_entry, refused_entry
-from tierwise.money import Nanos
 
 
 class State(StrEnum):
@@ -39,6 +62,8 @@ class State(StrEnum):
 
     READ = "read"
     RESERVING = "reserving"
+    COUNTING = "counting"
+    QUEUED = "queued"
     BOOKING = "booking"
     SENT = "sent"
     STREAMING = "streaming"
@@ -51,6 +76,11 @@ class Step(StrEnum):
 
     SENT = "sent"
     ASKED = "asked"
+    AGAIN = "again"
+    COUNT = "count"
+    COUNTED = "counted"
+    QUEUE = "queue"
+    WAITED = "waited"
     GRANTED = "granted"
     DENIED = "denied"
     REFUSED = "refused"
@@ -67,9 +97,19 @@ TRANSITIONS: Final[Mapping[tuple[State, Step], State]] = {
     (State.READ, Step.SENT): State.SENT,
     (State.READ, Step.ASKED): State.RESERVING,
     (State.READ, Step.REFUSED): State.SETTLING,
+    (State.RESERVING, Step.AGAIN): State.RESERVING,  # for less, or on a cheaper tier
+    (State.RESERVING, Step.COUNT): State.COUNTING,
+    (State.RESERVING, Step.QUEUE): State.QUEUED,
     (State.RESERVING, Step.GRANTED): State.BOOKING,
     (State.RESERVING, Step.DENIED): State.SETTLING,
+    (State.RESERVING, Step.CALLER_LEFT): State.SETTLING,
     (State.RESERVING, Step.FAILED): State.DONE,
+    (State.COUNTING, Step.COUNTED): State.RESERVING,
+    (State.COUNTING, Step.CALLER_LEFT): State.SETTLING,
+    (State.COUNTING, Step.FAILED): State.DONE,
+    (State.QUEUED, Step.WAITED): State.RESERVING,
+    (State.QUEUED, Step.CALLER_LEFT): State.SETTLING,
+    (State.QUEUED, Step.FAILED): State.DONE,
     (State.BOOKING, Step.RECORDED): State.SENT,
     (State.BOOKING, Step.NOT_RECORDED): State.DONE,
     (State.BOOKING, Step.CALLER_LEFT): State.SETTLING,
@@ -87,134 +127,6 @@ TRANSITIONS: Final[Mapping[tuple[State, Step], State]] = {
 """Every transition there is. A step that has none here is a driver's mistake, and a KeyError."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplyBegan:
-    """The provider's status and headers are here."""
-
-    at_us: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplyEnded:
-    """The reply came to its end, or broke."""
-
-    ending: Ending
-    broke: bool = False
-    """Whether its bytes stopped before their end."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoReply:
-    """The provider gave no reply."""
-
-    at_us: int
-    error: Literal["unreachable", "dropped", "timeout"]
-    sentence: str
-    """For the caller."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallerLeft:
-    """The caller closed its connection; the ending says what the provider had counted by then."""
-
-    ending: Ending
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed:
-    """The budgets answered the call's claim."""
-
-    outcome: Outcome
-    at_us: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
-    """The entry that had to be durable is."""
-
-    at_us: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NotRecorded:
-    """The entry that had to be durable is not, in the time that a driver waits; the ledger goes on trying."""
-
-    at_us: int
-
-
-Event: TypeAlias = Claimed | ReplyBegan | ReplyEnded | NoReply | CallerLeft | Recorded | NotRecorded
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reserve:
-    """Ask the budgets, all accounts in one step; answer `Claimed`."""
-
-    claim: Claim
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """Hand an entry to the ledger. A durable one is waited for: answer `Recorded`, `NotRecorded` or `CallerLeft`."""
-
-    entry: Entry
-    durable: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Send:
-    """Send the body, changed so; answer `ReplyBegan`, `NoReply` or `CallerLeft`."""
-
-    changes: tuple[Change, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Relay:
-    """Let the reply's bytes past, up to its final chunk; answer `ReplyEnded` or `CallerLeft`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Release:
-    """Let the final chunk go."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settle:
-    """Settle the call's reservation: at its cost, which may be nothing; None keeps it at its worst case."""
-
-    cost_nanos: Nanos | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BreakOff:
-    """Break off the reply, as the provider did: the caller must not take it for a whole one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """Answer the caller with an error of ours."""
-
-    code: Literal[
-        "unknown-task-type",
-        "ineligible",
-        "thread",
-        "budget",
-        "unpriced",
-        "too-dear",
-        "ledger",
-        "unreachable",
-        "dropped",
-        "timeout",
-    ]
-    sentence: str
-    denied: Denied | None = None
-    """Which account is short, where one is."""
-    at_us: int = 0
-    """When it was found short."""
-
-
-Effect: TypeAlias = Reserve | Record | Send | Relay | Settle | Release | BreakOff | Answer
-
-
 class Exchange:
     """The machine of one call."""
 
@@ -225,14 +137,21 @@ class Exchange:
         "_last_effects",
         "_prices",
         "_sent_us",
+        "_told",
         "call_id",
+        "key_id",
         "plan",
         "read_us",
         "state",
     )
 
-    def __init__(self, asked: Asked, *, prices: PriceBook, call_id: str, read_us: int) -> None:
-        """Begin with what was planned for a call that was read at `read_us`, and what it asks of its budgets."""
+    def __init__(
+        self, asked: Asked, *, prices: PriceBook, call_id: str, read_us: int, key_id: str | None = None
+    ) -> None:
+        """Begin with what was planned for a call that was read at `read_us`, and what it asks of its budgets.
+
+        `key_id` names the caller's credential in the entry, without telling it.
+        """
         self.state = State.READ
         self.plan: Plan | Refused = asked.plan if isinstance(asked, Asking) else asked
         """What the call is sent as; after its budgets' answer, with what they made of it."""
@@ -244,13 +163,15 @@ class Exchange:
         self._began_us: int | None = None
         self._ended_us: int | None = None
         self._last_effects: tuple[Effect, ...] = ()
+        self._told = False
+        self.key_id = key_id
 
     def begin(self, at_us: int) -> tuple[Effect, ...]:
         """Return the first effects: the claim on the budgets; else the decision's entry and the call, or a refusal."""
         match self.plan:
             case Plan() if self._asking is not None:
                 self._step(Step.ASKED)
-                return (Reserve(claim=self._asking.claim),)
+                return self._ask(self._asking)
             case Plan(changes=changes):
                 self._step(Step.SENT)
                 self._sent_us = at_us
@@ -270,6 +191,11 @@ class Exchange:
         match event:
             case Claimed(outcome=outcome, at_us=at_us):
                 return self._claimed(outcome, at_us)
+            case Counted(tokens=tokens, at_us=at_us):
+                return self._counted(tokens, at_us)
+            case Waited():
+                self._step(Step.WAITED)
+                return self._ask(self._asked)
             case ReplyBegan(at_us=at_us):
                 self._step(Step.BEGAN)
                 self._began_us = at_us
@@ -304,13 +230,12 @@ class Exchange:
         """
         if (self.state, Step.FAILED) not in TRANSITIONS:
             return ()
-        unsent = self.state in {State.RESERVING, State.BOOKING}
-        untold = (self._decided(),) if self.state is State.RESERVING else ()
+        unsent = self.state not in {State.SENT, State.STREAMING}
         self._step(Step.FAILED)
         ending = Ending(
             at_us=at_us, error="gateway-failed", unbilled=unsent, fault=Fault.GATEWAY, finished=False
         )
-        return *untold, *self._ended(ending, durable=False)
+        return self._ended(ending, durable=False)
 
     @property
     def upstream_us(self) -> int | None:
@@ -322,8 +247,14 @@ class Exchange:
     def _step(self, step: Step) -> None:
         self.state = TRANSITIONS[self.state, step]
 
+    @property
+    def _asked(self) -> Asking:
+        assert self._asking is not None
+        return self._asking
+
     def _decided(self) -> Record:
-        entry = decided_entry(self.plan, call_id=self.call_id, at_us=self.read_us)
+        self._told = True
+        entry = decided_entry(self.plan, call_id=self.call_id, key_id=self.key_id, at_us=self.read_us)
         return Record(entry=entry, durable=False)
 
     def _refuse(self, refused: Refused, at_us: int, denied: Denied | None = None) -> tuple[Effect, ...]:
@@ -336,17 +267,64 @@ class Exchange:
 
     def _claimed(self, outcome: Outcome, at_us: int) -> tuple[Effect, ...]:
         """Go on as the budgets have it: the reservation is written down before the call leaves."""
-        self._step(Step.DENIED if isinstance(outcome, Denied) else Step.GRANTED)
-        assert self._asking is not None
-        self.plan = granted(self._asking, outcome)
+        if self.state is not State.RESERVING:
+            raise KeyError(self.state, outcome)
+        asking = self._asked
         if isinstance(outcome, Denied):
-            assert isinstance(self.plan, Refused)
-            return self._refuse(self.plan, at_us, outcome)
-        accounts = tuple(account.key for account in self._asking.claim.accounts)
+            return self._short(asking, outcome, at_us)
+        self.plan = granted(asking, outcome)
+        if isinstance(self.plan, Refused):
+            self._step(Step.DENIED)
+            return self._refuse(self.plan, at_us)
+        self._step(Step.GRANTED)
+        contents = asking.asker.contents
+        amount = asking.claim.amount_nanos if isinstance(outcome, Lost) else outcome.amount_nanos
         entry = SetAside(
-            call_id=self.call_id, at_us=at_us, accounts=accounts, reserved_nanos=outcome.amount_nanos
+            call_id=self.call_id,
+            at_us=at_us,
+            accounts=tuple(account.key for account in asking.claim.accounts),
+            reserved_nanos=amount,
+            prompt_bytes=contents.body_bytes if contents.plain else None,
+            prompt_kind=contents.kind if contents.plain else None,
         )
-        return self._decided(), Record(entry=entry, durable=True)
+        moved = (KeepTier(tier=tier),) if asking.downgraded and (tier := self.plan.decision.tier) else ()
+        return *moved, self._decided(), Record(entry=entry, durable=True)
+
+    def _short(self, asking: Asking, denied: Denied, at_us: int) -> tuple[Effect, ...]:
+        """Try what is left to try, or refuse."""
+        match next_try(asking, denied, at_us=at_us):
+            case Asking() as again:
+                self._step(Step.AGAIN)
+                return self._ask(again)
+            case CountFirst():
+                self._step(Step.COUNT)
+                return (CountPrompt(changes=asking.plan.changes),)
+            case Queued(until_us=until_us):
+                self._step(Step.QUEUE)
+                return (AwaitMoney(until_us=until_us),)
+            case Refused() as refused:
+                self._step(Step.DENIED)
+                self.plan = refused
+                return self._refuse(refused, at_us, denied)
+            case other:
+                assert_never(other)
+
+    def _ask(self, asking: Asking) -> tuple[Effect, ...]:
+        self._asking = asking
+        self.plan = asking.plan
+        return (Reserve(claim=asking.claim),)
+
+    def _counted(self, tokens: int | None, at_us: int) -> tuple[Effect, ...]:
+        self._step(Step.COUNTED)
+        match counted(self._asked, tokens):
+            case Asking() as again:
+                return self._ask(again)
+            case Refused() as refused:
+                self._step(Step.DENIED)
+                self.plan = refused
+                return self._refuse(refused, at_us)
+            case other:
+                assert_never(other)
 
     def _recorded(self, at_us: int) -> tuple[Effect, ...]:
         self._step(Step.RECORDED)
@@ -380,7 +358,8 @@ class Exchange:
             call_id=self.call_id,
             timings=self._timings(ending.at_us),
         )
-        return (*self._settled(entry), Record(entry=entry, durable=durable))
+        untold = () if self._told else (self._decided(),)
+        return (*untold, *self._settled(entry), Record(entry=entry, durable=durable))
 
     def _settled(self, entry: Posted | Failed) -> tuple[Effect, ...]:
         return (Settle(cost_nanos=entry.cost_nanos),) if self._asking is not None else ()

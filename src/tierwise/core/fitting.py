@@ -50,9 +50,10 @@ def fit(call: Call, *, model: Model, decision: Decision) -> Fitted | Ineligible:
         model: The catalogue's entry for `decision.model`.
         decision: What the call is sent as.
     """
-    if _is_as_asked(call, decision):
-        return _UNTOUCHED
     column = COLUMNS[model.id]
+    task_budget = _task_budget_changes(call, column, decision)
+    if not task_budget and _is_as_asked(call, decision):
+        return _UNTOUCHED
     features = _features(call, moved=decision.model != call.requested_model)
     for feature in features:
         if feature in column.ineligible:
@@ -71,6 +72,7 @@ def fit(call: Call, *, model: Model, decision: Decision) -> Fitted | Ineligible:
             *_effort_change(model.id, call.effort, decision.effort, thinking),
             *_sampling_changes(call, column, thinking),
             *[change for feature in features for change in column.changes.get(feature, ())],
+            *task_budget,
         )
     )
 
@@ -82,6 +84,22 @@ def _is_as_asked(call: Call, decision: Decision) -> bool:
         and decision.thinking in {"keep", call.thinking}
         and decision.effort in {"keep", call.effort}
     )
+
+
+TASK_BUDGET_BETA: Final = "task-budgets-2026-03-13"
+"""The flag that a call with a task budget needs in `anthropic-beta`."""
+
+TASK_BUDGET_PATH: Final = ("output_config", "task_budget")
+
+
+def _task_budget_changes(call: Call, column: Column, decision: Decision) -> tuple[Change, ...]:
+    """Tell the model the contract's task budget, where it can be told and the caller tells none."""
+    total = decision.task_budget
+    if total is None or call.task_budget or column.cells["task_budget"] != "ok":
+        return ()
+    told = {"type": "tokens", "total": total}
+    why = f"The contract gives a task {total} tokens."
+    return (edit(TASK_BUDGET_PATH, None, told, "decision.task_budget", why),)
 
 
 def _features(call: Call, *, moved: bool) -> list[str]:

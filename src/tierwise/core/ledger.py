@@ -2,12 +2,13 @@
 
 A call has one `Decided` and one ending: `Posted` where the provider says what it consumed, `Failed` where
 there is no reply or its usage is unknown. Between them, a call under a budget has one `SetAside`: the reservation,
-which its ending settles, voids where nothing is billed, and keeps where the cost is unknown.
+which its ending settles, voids where nothing is billed, and keeps where the cost is unknown. What a call of unknown
+cost came to is told later, once, by a `Settled`. A `ToppedUp` is no call's: it raises the limit of an account.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from tierwise.money import Nanos
 from tierwise.usage import Usage
@@ -31,6 +32,8 @@ class Decided:
     task_id: str | None
     run_id: str | None
     agent: str | None
+    key_id: str | None
+    """Names the caller's credential, without telling it; None where that was not looked at."""
     requested_model: str
     """As the caller wrote it, virtual names included."""
     tier: str | None
@@ -60,6 +63,11 @@ class SetAside:
     accounts: tuple[str, ...]
     """Keys of the accounts."""
     reserved_nanos: Nanos
+    """On each account; one that counts calls holds 1."""
+    prompt_bytes: int | None = None
+    """Length of the body, where the prompt's tokens were bounded by it; None where by something else."""
+    prompt_kind: str | None = None
+    """Kind of its text, which goes with how many bytes a token has: `ascii` or `unicode`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,4 +146,36 @@ class Failed:
     request_id: str | None
 
 
-Entry: TypeAlias = Decided | SetAside | Posted | Failed
+Basis: TypeAlias = Literal["reconciled", "assumed"]
+"""reconciled: the provider's own report says it. assumed: nobody could say it in time, and the worst case is taken."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """What a call of unknown cost came to, told after its end: it posts or voids the kept reservation."""
+
+    call_id: str
+    at_us: int
+    cost_nanos: Nanos
+    basis: Basis
+    note: str
+    """Where the amount is from, for people."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToppedUp:
+    """An account's limit was raised by an amount, by somebody, for a reason."""
+
+    entry_id: str
+    """Names the entry itself: it is taken in once, however often it is read."""
+    at_us: int
+    account: str
+    """The account's key."""
+    amount_nanos: Nanos
+    """In the account's unit, like its limit."""
+    who: str
+    why: str
+
+
+Entry: TypeAlias = Decided | SetAside | Posted | Failed | Settled | ToppedUp
+"""What the ledger is told."""

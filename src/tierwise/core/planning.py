@@ -47,7 +47,9 @@ class Refused:
     policy: Policy
 
 
-def plan(call: Call, task: TaskRef, *, policy: Policy, kept: str | None) -> Plan | Refused:
+def plan(
+    call: Call, task: TaskRef, *, policy: Policy, kept: str | None, downgrade: bool = False
+) -> Plan | Refused:
     """Decide and fit one call. The same arguments give the same plan.
 
     Args:
@@ -55,10 +57,11 @@ def plan(call: Call, task: TaskRef, *, policy: Policy, kept: str | None) -> Plan
         task: the task it belongs to.
         policy: the contracts and tiers.
         kept: name of the tier that the call's conversation already has.
+        downgrade: whether to take the cheaper tier that the contract allows where a budget is short.
     """
     barred: dict[str, str] = {}
     while True:
-        decision = decide(call, task, policy=policy, kept=kept, barred=barred)
+        decision = decide(call, task, policy=policy, kept=kept, barred=barred, downgrade=downgrade)
         if isinstance(decision, Refusal):
             return Refused(call=call, task=task, refusal=decision, policy=policy)
         if decision.tier is None:

@@ -21,8 +21,16 @@ Durability: TypeAlias = Literal["kill", "power"]
 
 Scope: TypeAlias = Literal["all", "key", "run", "agent", "type", "task"]
 Window: TypeAlias = Literal["lifetime", "hour", "day", "month"]
-WhenShort: TypeAlias = Literal["shrink", "refuse"]
-"""shrink: the cap is lowered to what is left, where the call's type stays useful. refuse: the call is refused."""
+WhenShort: TypeAlias = Literal["shrink", "downgrade", "queue", "refuse"]
+"""shrink: the cap is lowered to what is left, where the call's type stays useful. downgrade: the call goes to the
+cheaper tier that its contract names, where its conversation is new. queue: it waits for money to come back. refuse:
+it is refused."""
+
+PromptBound: TypeAlias = Literal["bytes", "calibrated"]
+"""bytes: a prompt has at most as many tokens as bytes. calibrated: as many as the ledger has seen, and half more."""
+
+WhenLost: TypeAlias = Literal["refuse", "allow"]
+"""What becomes of calls under hard budgets while the store of the balances cannot be reached."""
 
 DEFAULT_TYPE: Final = "default"
 """The contract of a declared type that the policy does not know."""
@@ -61,6 +69,12 @@ class Contract:
     """Smallest cap, in tokens, that a short budget may leave a call; None is a quarter of the cap it asked for."""
     max_cost_nanos: Nanos | None = None
     """Most that one call may cost at its worst; None sets no limit."""
+    budgets: "tuple[Budget, ...]" = ()
+    """The contract's own: for its calls alone."""
+    downgrade_to: str | None = None
+    """Name of the cheaper tier that its calls may go to where a budget is short; None: none."""
+    task_budget: int | None = None
+    """Tokens that the model is told it has for a task, where it can be told; None tells nothing."""
     description: str | None = None
     """For people: what belongs to this type."""
 
@@ -85,13 +99,19 @@ class Budget:
     name: str
     """Names its accounts: a budget that is renamed begins anew."""
     scope: Scope
-    limit_nanos: Nanos
+    limit: int
+    """In nanodollars; in calls where it counts calls."""
+    counts: Literal["usd", "calls"] = "usd"
+    only: str | None = None
+    """The task type whose calls it counts; None counts all."""
     window: Window = "lifetime"
     hard: bool = True
     """False where it only warns."""
     warn_at: tuple[int, ...] = (80, 95)
     """Per cent of the limit at which it warns, once each, rising."""
     when_short: tuple[WhenShort, ...] = ("shrink", "refuse")
+    pending_share: int = 100
+    """Per cent of the limit that the calls of one caller's key may have pending: what it may pin without spending."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +143,18 @@ class Policy:
     conversation_ttl_s: int = 3600
     """How long after its last call a conversation keeps its tier, in seconds."""
     durability: Durability = "kill"
+    keep_for_s: int = 86_400
+    """How long a reservation whose cost is unknown is kept, in seconds, before it is posted as assumed."""
+    queue_for_s: int = 10
+    """How long a call may wait for money to come back, in seconds."""
+    prompt_bound: PromptBound = "bytes"
+    count_near_limit: bool = True
+    """Whether the provider is asked to count a prompt before a call is cut or refused for it."""
+    budget_store: str | None = None
+    """Address of the Valkey that holds the balances for several gateways; None: this process does."""
+    when_lost: WhenLost = "refuse"
+    warn_url: str | None = None
+    """Where warnings of budgets are posted."""
     budgets: tuple[Budget, ...] = ()
     time_zone: str = "UTC"
     """IANA name of the zone whose calendar the budgets' windows follow."""
@@ -134,6 +166,11 @@ class Policy:
     def frontier(self) -> Tier:
         """The strongest tier: the first of the file, the measure of both baselines."""
         return next(iter(self.tiers.values()))
+
+    @property
+    def has_budgets(self) -> bool:
+        """Whether any call is charged to an account."""
+        return bool(self.budgets) or any(contract.budgets for contract in self.contracts.values())
 
     def mode_of(self, contract: Contract) -> Mode:
         """The contract's own mode, else the policy's."""

@@ -24,6 +24,7 @@ def decide(
     policy: Policy,
     kept: str | None = None,
     barred: Mapping[str, str] = NONE_BARRED,
+    downgrade: bool = False,
 ) -> Decision | Refusal:
     """Decide one call. The same arguments give the same decision.
 
@@ -33,6 +34,7 @@ def decide(
         policy: the contracts and tiers.
         kept: name of the tier that the call's conversation already has.
         barred: names of tiers whose models cannot take the body, and why, one sentence each.
+        downgrade: whether to take the cheaper tier that the contract allows where a budget is short.
 
     Returns:
         The decision; or a refusal: the policy is strict about unknown types, a virtual model name declares one
@@ -46,9 +48,13 @@ def decide(
     contract = policy.contracts[task.type]
     acts = virtual or policy.mode_of(contract) == "route"
     wanted = kept if kept is not None and kept in policy.tiers else contract.tier
+    if downgrade and contract.downgrade_to is not None:
+        wanted = contract.downgrade_to
     tier = _nearest_free(wanted, policy, barred)
     if tier is not None:
-        return _on_tier(call, task, contract, tier, wanted=wanted, acts=acts, barred=barred)
+        return _on_tier(
+            call, task, contract, tier, wanted=wanted, acts=acts, barred=barred, downgraded=downgrade
+        )
     if acts:
         return _no_tier(barred)
     return _as_asked(call, *_passed_over(barred), _OBSERVED)
@@ -66,9 +72,14 @@ def _on_tier(
     wanted: str,
     acts: bool,
     barred: Mapping[str, str],
+    downgraded: bool,
 ) -> Decision:
     cap, why_cap = _cap(call, contract, tier)
-    reasons = [_how_declared(task), _why_wanted(contract, wanted), *_passed_over(barred)]
+    reasons = [
+        _how_declared(task),
+        _why_wanted(contract, wanted, downgraded=downgraded),
+        *_passed_over(barred),
+    ]
     if tier.name != wanted:
         reasons.append(
             Reason(why=Why.INELIGIBLE, sentence=f"{tier.name} is the nearest tier that takes this body.")
@@ -84,6 +95,7 @@ def _on_tier(
         thinking=contract.thinking or tier.thinking,
         acts=acts,
         reasons=tuple(reasons),
+        task_budget=contract.task_budget,
     )
 
 
@@ -148,9 +160,14 @@ def _how_declared(task: TaskRef) -> Reason:
     return Reason(why=Why.DECLARED, sentence=sentence)
 
 
-def _why_wanted(contract: Contract, wanted: str) -> Reason:
+def _why_wanted(contract: Contract, wanted: str, *, downgraded: bool) -> Reason:
     if contract.tier == wanted:
         return Reason(why=Why.CONTRACT, sentence=f"The contract of {contract.name} names the tier {wanted}.")
+    if downgraded:
+        return Reason(
+            why=Why.BUDGET,
+            sentence=f"A budget is short, and the contract of {contract.name} allows {wanted}.",
+        )
     return Reason(why=Why.CONVERSATION, sentence=f"Its conversation is on the tier {wanted} and stays there.")
 
 

@@ -41,7 +41,7 @@ class Ending:
     request_id: str | None = None
 
 
-def decided_entry(plan: Plan | Refused, *, call_id: str, at_us: int) -> Decided:
+def decided_entry(plan: Plan | Refused, *, call_id: str, key_id: str | None, at_us: int) -> Decided:
     """Make the entry that is written before a call leaves."""
     call, task = plan.call, plan.task
     decision = plan.decision if isinstance(plan, Plan) else None
@@ -55,6 +55,7 @@ def decided_entry(plan: Plan | Refused, *, call_id: str, at_us: int) -> Decided:
         task_id=task.task_id,
         run_id=task.run_id,
         agent=task.agent,
+        key_id=key_id,
         requested_model=call.requested_model[:LONGEST_ID],
         tier=decision.tier if decision else None,
         decided_model=decision.model[:LONGEST_ID] if decision else None,

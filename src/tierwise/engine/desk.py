@@ -4,13 +4,34 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tierwise.config import Book
+from tierwise.core.calibration import UNCALIBRATED, Calibration
+from tierwise.core.call import Call
 from tierwise.core.exchange import Exchange
 from tierwise.core.planning import Plan, Refused, plan
 from tierwise.core.reserving import Asked, ask, is_counted
-from tierwise.core.tasks import continues, conversation_key, name_task
+from tierwise.core.tasks import TaskRef, continues, conversation_key, name_task
 from tierwise.stores.conversations import Conversations
 from tierwise.wire.contents import measure
 from tierwise.wire.requests import Body, read_request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """A call as it was read, before it is decided."""
+
+    at_us: int
+    raw: bytes
+    call: Call
+    body: Body
+    task: TaskRef
+    book: Book
+    """The policy that was in force."""
+    conversation: str | None
+    """The key of its conversation; None for a call whose tier nothing remembers."""
+    kept: str | None
+    """The tier that its conversation has here."""
+    is_strange: bool
+    """Whether it continues a conversation that is not known here: another gateway may know it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +41,8 @@ class Opened:
     call_id: str
     body: Body
     exchange: Exchange
+    keep_tier: Callable[[str], None]
+    """Remembers another tier for its conversation than was decided first."""
 
     @property
     def plan(self) -> Plan | Refused:
@@ -46,19 +69,29 @@ class Desk:
         clock: Callable[[], int],
         new_id: Callable[[], str],
     ) -> None:
-        """Open calls by `book`; `clock` tells microseconds since 1970, `new_id` makes call ids."""
+        """Open calls by `book`.
+
+        Args:
+            book: the policy and the prices.
+            conversations: remembers the tiers of conversations here.
+            clock: tells microseconds since 1970 UTC.
+            new_id: makes call ids.
+        """
         self.book = book
+        self.calibration: Calibration = UNCALIBRATED
+        """What is known of texts' tokens."""
         self._conversations = conversations
         self._clock = clock
         self._new_id = new_id
+        self.share: Callable[[str, str, int], None] | None = None
+        """Tells other gateways the tier of a conversation: its key, the tier, for how many seconds."""
 
-    def open(self, raw: bytes, headers: Mapping[str, str], *, key_id: str = "") -> Opened:
-        """Read and plan one call, and work out what it asks of its budgets.
+    def read(self, raw: bytes, headers: Mapping[str, str]) -> Reading:
+        """Read one call and name its task.
 
         Args:
             raw: the body.
             headers: request headers by lower-case name, credentials left out.
-            key_id: names the caller's credential, without telling it; empty where there is none to tell apart.
 
         Raises:
             MalformedRequest: the body cannot be read as a Messages request.
@@ -68,26 +101,72 @@ class Desk:
         call, body = read_request(raw, headers)
         task = name_task(call, policy=book.policy)
         key = conversation_key(call, task) if task.type is not None else None
-        kept = None
+        kept, strange = None, False
         if key is not None and continues(call, task):
             kept = self._conversations.tier(key, at_us=at_us)
-        planned = plan(call, task, policy=book.policy, kept=kept)
-        if key is not None and isinstance(planned, Plan) and planned.decision.tier is not None:
-            until_us = at_us + book.policy.conversation_ttl_s * 1_000_000
-            self._conversations.keep(key, planned.decision.tier, until_us=until_us)
+            strange = kept is None
+        return Reading(
+            at_us=at_us,
+            raw=raw,
+            call=call,
+            body=body,
+            task=task,
+            book=book,
+            conversation=key,
+            kept=kept,
+            is_strange=strange,
+        )
+
+    def begin(self, reading: Reading, *, key_id: str = "", kept: str | None = None) -> Opened:
+        """Plan one call, and work out what it asks of its budgets.
+
+        Args:
+            reading: the call.
+            key_id: names the caller's credential, without telling it; empty where there is none to tell apart.
+            kept: the tier that its conversation has elsewhere; None where nobody knows one.
+        """
+        book, at_us = reading.book, reading.at_us
+        kept = reading.kept or kept
+        planned = plan(reading.call, reading.task, policy=book.policy, kept=kept)
+        if isinstance(planned, Plan) and planned.decision.tier is not None:
+            self._keep(reading, planned.decision.tier)
         call_id = self._new_id()
         asked: Asked = planned
         if isinstance(planned, Plan) and is_counted(planned):
             asked = ask(
                 planned,
-                measure(raw, call),
+                measure(reading.raw, reading.call),
                 call_id=call_id,
                 key_id=key_id,
                 prices=book.prices,
                 at_us=at_us,
+                is_new=kept is None and reading.call.turns <= 1,
+                calibration=self.calibration,
             )
-        exchange = Exchange(asked, prices=book.prices, call_id=call_id, read_us=at_us)
-        return Opened(call_id=call_id, body=body, exchange=exchange)
+        exchange = Exchange(asked, prices=book.prices, call_id=call_id, read_us=at_us, key_id=key_id or None)
+        return Opened(
+            call_id=call_id,
+            body=reading.body,
+            exchange=exchange,
+            keep_tier=lambda tier: self._keep(reading, tier),
+        )
+
+    def open(self, raw: bytes, headers: Mapping[str, str], *, key_id: str = "") -> Opened:
+        """Read and begin one call, as far as this process knows its conversation.
+
+        Raises:
+            MalformedRequest: the body cannot be read as a Messages request.
+        """
+        return self.begin(self.read(raw, headers), key_id=key_id)
+
+    def _keep(self, reading: Reading, tier: str) -> None:
+        if reading.conversation is None:
+            return
+        ttl_s = reading.book.policy.conversation_ttl_s
+        until_us = reading.at_us + ttl_s * 1_000_000
+        self._conversations.keep(reading.conversation, tier, until_us=until_us)
+        if self.share is not None:
+            self.share(reading.conversation, tier, ttl_s)
 
     def preview(self, raw: bytes, headers: Mapping[str, str], *, counting: bool = False) -> Preview:
         """Plan a call without making it: nothing is remembered.

@@ -2,7 +2,7 @@
 
 from typing import Final, Literal
 
-from tierwise.core.exchange import NoReply
+from tierwise.core.effects import NoReply
 from tierwise.core.ledger import Fault
 from tierwise.core.settlement import Ending
 from tierwise.errors import UpstreamDropped, UpstreamError, UpstreamTimeout

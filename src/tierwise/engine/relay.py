@@ -4,18 +4,23 @@ The sync driver in `relay_sync` is its twin, without the waiting.
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from contextlib import closing, suppress
+from typing import Final, Protocol
 
+from tierwise.core.budgets import Claim
 from tierwise.core.changes import Change
-from tierwise.core.exchange import (
+from tierwise.core.effects import (
     Answer,
+    AwaitMoney,
     BreakOff,
     CallerLeft,
     Claimed,
+    Counted,
+    CountPrompt,
     Effect,
     Event,
-    Exchange,
+    KeepTier,
     NotRecorded,
     Record,
     Recorded,
@@ -26,15 +31,17 @@ from tierwise.core.exchange import (
     Reserve,
     Send,
     Settle,
+    Waited,
 )
 from tierwise.core.ledger import Entry, Fault, SetAside
 from tierwise.core.settlement import Ending
-from tierwise.engine.budgets import BudgetStore, reserve
+from tierwise.engine.budgets import AsyncBudgets, Warnings
+from tierwise.engine.desk import Opened
 from tierwise.engine.endings import cut, ended, given_up, known, no_reply, not_sent, readable, streams
 from tierwise.engine.ledger import AsyncLedger
 from tierwise.errors import UpstreamError
 from tierwise.upstream.port import Headers, Outgoing, Reply, Upstream
-from tierwise.wire.replies import ReplyFacts, read_reply
+from tierwise.wire.replies import ReplyFacts, read_count, read_reply
 from tierwise.wire.sse import StreamFacts
 
 
@@ -67,23 +74,44 @@ class Caller(Protocol):
         ...
 
 
+COUNTING_S: Final = 5
+"""Longest wait for a count of a prompt, in seconds."""
+
+
 class RelayDriver:
     """Drives one exchange to its end."""
 
     def __init__(
         self,
-        exchange: Exchange,
+        opened: Opened,
         *,
         outgoing: Callable[[tuple[Change, ...]], Outgoing],
+        counting: Callable[[tuple[Change, ...]], Outgoing],
         upstream: Upstream,
         ledger: AsyncLedger,
-        budgets: BudgetStore,
+        budgets: AsyncBudgets,
+        warnings: Warnings,
         caller: Caller,
         clock: Callable[[], int],
     ) -> None:
-        """Drive `exchange`; `outgoing` makes the request that leaves out of the changes to its body."""
-        self._exchange = exchange
+        """Drive a call.
+
+        Args:
+            opened: the call and its machine.
+            outgoing: makes the request that leaves out of the changes to its body.
+            counting: makes the request that has its prompt counted.
+            upstream: the provider.
+            ledger: takes the entries.
+            budgets: the accounts.
+            warnings: told what accounts come near their limits.
+            caller: who is owed the reply.
+            clock: tells microseconds since 1970 UTC.
+        """
+        self._exchange = opened.exchange
+        self._keep_tier = opened.keep_tier
         self._outgoing = outgoing
+        self._counting = counting
+        self._warnings = warnings
         self._upstream = upstream
         self._ledger = ledger
         self._budgets = budgets
@@ -120,7 +148,13 @@ class RelayDriver:
     async def _perform(self, effect: Effect) -> Event | None:
         match effect:
             case Reserve(claim=claim):
-                return Claimed(outcome=reserve(self._budgets, claim), at_us=self._clock())
+                return await self._unless_left(self._reserve(claim))
+            case CountPrompt(changes=changes):
+                return await self._unless_left(self._count(changes))
+            case AwaitMoney(until_us=until_us):
+                return await self._unless_left(self._wait(until_us))
+            case KeepTier(tier=tier):
+                self._keep_tier(tier)
             case Settle(cost_nanos=cost_nanos):
                 self._budgets.settle(self._exchange.call_id, cost_nanos)
             case Record(entry=entry, durable=False):
@@ -138,6 +172,34 @@ class RelayDriver:
             case Answer():
                 await self._caller.answer(effect)
         return None
+
+    async def _unless_left(self, asking: Coroutine[None, None, Event]) -> Event:
+        """Wait for what a call needs before it may leave; cancelled, it never left."""
+        try:
+            return await asking
+        except asyncio.CancelledError:
+            self._cancelled = True
+            error, fault = self._who_left()
+            return CallerLeft(ending=not_sent(at_us=self._clock(), error=error, fault=fault))
+
+    async def _reserve(self, claim: Claim) -> Event:
+        outcome = await self._budgets.reserve(claim)
+        self._warnings.tell(outcome)
+        return Claimed(outcome=outcome, at_us=self._clock())
+
+    async def _count(self, changes: tuple[Change, ...]) -> Event:
+        """Have the prompt counted; a provider that cannot, or not in time, has not counted it."""
+        tokens = None
+        with suppress(UpstreamError, TimeoutError):
+            async with asyncio.timeout(COUNTING_S):
+                reply = await self._upstream.send(self._counting(changes))
+                with closing(reply):
+                    tokens = read_count(await reply.read(), status=reply.status)
+        return Counted(tokens=tokens, at_us=self._clock())
+
+    async def _wait(self, until_us: int) -> Event:
+        await self._budgets.wait(max(0, until_us - self._clock()) / 1_000_000)
+        return Waited()
 
     async def _record(self, entry: Entry) -> Event | None:
         """Wait until the entry is durable.

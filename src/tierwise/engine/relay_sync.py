@@ -1,22 +1,26 @@
 """The sync driver: performs the effects of an exchange for callers that wait in threads.
 
 The async driver in `relay` is its twin. A thread is not cancelled: a caller that goes away says so by raising
-`CallerGone` when it is handed bytes.
+`CallerGone` when it is handed bytes. One that takes the bytes at its own pace drives `paced` instead of `run`, and says
+so by throwing it in.
 """
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import closing, suppress
 from typing import Protocol
 
 from tierwise.core.changes import Change
-from tierwise.core.exchange import (
+from tierwise.core.effects import (
     Answer,
+    AwaitMoney,
     BreakOff,
     CallerLeft,
     Claimed,
+    Counted,
+    CountPrompt,
     Effect,
     Event,
-    Exchange,
+    KeepTier,
     NotRecorded,
     Record,
     Recorded,
@@ -27,15 +31,17 @@ from tierwise.core.exchange import (
     Reserve,
     Send,
     Settle,
+    Waited,
 )
 from tierwise.core.ledger import Fault
 from tierwise.core.settlement import Ending
-from tierwise.engine.budgets import BudgetStore, reserve
+from tierwise.engine.budgets import LOOKS_AGAIN_S, BudgetStore, Warnings
+from tierwise.engine.desk import Opened
 from tierwise.engine.endings import cut, ended, known, no_reply, readable, streams
 from tierwise.engine.ledger import SyncLedger
 from tierwise.errors import CallerGone, UpstreamError
 from tierwise.upstream.port import Headers, Outgoing, SyncReply, SyncUpstream
-from tierwise.wire.replies import ReplyFacts, read_reply
+from tierwise.wire.replies import ReplyFacts, read_count, read_reply
 from tierwise.wire.sse import StreamFacts
 
 
@@ -68,18 +74,38 @@ class SyncRelayDriver:
 
     def __init__(
         self,
-        exchange: Exchange,
+        opened: Opened,
         *,
         outgoing: Callable[[tuple[Change, ...]], Outgoing],
+        counting: Callable[[tuple[Change, ...]], Outgoing],
         upstream: SyncUpstream,
         ledger: SyncLedger,
         budgets: BudgetStore,
+        warnings: Warnings,
         caller: SyncCaller,
         clock: Callable[[], int],
+        sleep: Callable[[float], None],
     ) -> None:
-        """Drive `exchange`; `outgoing` makes the request that leaves out of the changes to its body."""
-        self._exchange = exchange
+        """Drive a call.
+
+        Args:
+            opened: the call and its machine.
+            outgoing: makes the request that leaves out of the changes to its body.
+            counting: makes the request that has its prompt counted.
+            upstream: the provider.
+            ledger: takes the entries.
+            budgets: the accounts.
+            warnings: told what accounts come near their limits.
+            caller: who is owed the reply.
+            clock: tells microseconds since 1970 UTC.
+            sleep: waits for some seconds.
+        """
+        self._exchange = opened.exchange
+        self._keep_tier = opened.keep_tier
         self._outgoing = outgoing
+        self._counting = counting
+        self._warnings = warnings
+        self._sleep = sleep
         self._upstream = upstream
         self._ledger = ledger
         self._budgets = budgets
@@ -93,26 +119,43 @@ class SyncRelayDriver:
 
         Where an effect fails, the call ends in the ledger and in its budgets before the error is passed on.
         """
+        for _ in self.paced():
+            pass
+
+    def paced(self) -> Generator[None]:
+        """Perform effects as `run` does, with a pause whenever the caller was handed a part of a stream.
+
+        CallerGone, thrown in at a pause, says that the caller has gone.
+        """
         try:
-            self._drive()
+            yield from self._drive()
         except BaseException:
             for effect in self._exchange.give_up(self._clock()):
                 self._perform(effect)
             raise
 
-    def _drive(self) -> None:
+    def _drive(self) -> Generator[None]:
         effects = self._exchange.begin(self._clock())
         with suppress(CallerGone):  # after the ending was recorded: a caller that leaves earlier is an event
             while effects:
                 event = None
                 for effect in effects:
-                    event = self._perform(effect)
+                    event = (yield from self._relay()) if isinstance(effect, Relay) else self._perform(effect)
                 effects = () if event is None else self._exchange.receive(event)
 
     def _perform(self, effect: Effect) -> Event | None:
         match effect:
             case Reserve(claim=claim):
-                return Claimed(outcome=reserve(self._budgets, claim), at_us=self._clock())
+                outcome = self._budgets.reserve(claim)
+                self._warnings.tell(outcome)
+                return Claimed(outcome=outcome, at_us=self._clock())
+            case CountPrompt(changes=changes):
+                return self._count(changes)
+            case AwaitMoney(until_us=until_us):
+                self._sleep(min(LOOKS_AGAIN_S, max(0, until_us - self._clock()) / 1_000_000))
+                return Waited()
+            case KeepTier(tier=tier):
+                self._keep_tier(tier)
             case Settle(cost_nanos=cost_nanos):
                 self._budgets.settle(self._exchange.call_id, cost_nanos)
             case Record(entry=entry, durable=False):
@@ -123,7 +166,7 @@ class SyncRelayDriver:
             case Send(changes=changes):
                 return self._send(changes)
             case Relay():
-                return self._relay()
+                raise AssertionError(effect)  # has pauses, so that `_drive` performs it
             case Release():
                 self._caller.finish(self._held)
             case BreakOff():
@@ -132,6 +175,15 @@ class SyncRelayDriver:
                 self._caller.answer(effect)
         return None
 
+    def _count(self, changes: tuple[Change, ...]) -> Event:
+        """Have the prompt counted; a provider that cannot has not counted it."""
+        tokens = None
+        with suppress(UpstreamError):
+            reply = self._upstream.send(self._counting(changes))
+            with closing(reply):
+                tokens = read_count(reply.read(), status=reply.status)
+        return Counted(tokens=tokens, at_us=self._clock())
+
     def _send(self, changes: tuple[Change, ...]) -> Event:
         try:
             self._reply = self._upstream.send(self._outgoing(changes))
@@ -139,7 +191,7 @@ class SyncRelayDriver:
             return no_reply(error, at_us=self._clock())
         return ReplyBegan(at_us=self._clock())
 
-    def _relay(self) -> Event:
+    def _relay(self) -> Generator[None, None, Event]:
         reply = self._reply
         assert reply is not None
         headers = reply.headers
@@ -148,7 +200,7 @@ class SyncRelayDriver:
             self._caller.begin(reply.status, headers)
             if streams(headers):
                 facts = StreamFacts()
-                self._relay_stream(reply, facts)
+                yield from self._relay_stream(reply, facts)
             else:
                 self._held = reply.read()
                 facts = read_reply(self._held if readable(headers) else b"", status=reply.status)
@@ -162,7 +214,7 @@ class SyncRelayDriver:
             ending=ended(known(facts), status=reply.status, headers=headers, at_us=self._clock())
         )
 
-    def _relay_stream(self, reply: SyncReply, facts: StreamFacts) -> None:
+    def _relay_stream(self, reply: SyncReply, facts: StreamFacts) -> Generator[None]:
         """Let chunks past; the one with the stream's end, and what follows it, is held until it is recorded."""
         for chunk in reply.chunks():
             facts.feed(chunk)
@@ -170,6 +222,7 @@ class SyncRelayDriver:
                 self._held += chunk
             else:
                 self._caller.send(chunk)
+                yield
 
     def _break_off(self) -> None:
         """Let go what is held, for the provider sent it; then break off."""

@@ -5,10 +5,12 @@ from os import PathLike
 from typing import Final, Protocol
 
 from tierwise.config import Book, load_book
+from tierwise.config.prices import shipped_prices
 from tierwise.core.call import Call
 from tierwise.core.catalog import find
 from tierwise.core.decision import Decision, Reason, Refusal, Why
 from tierwise.core.policy import Policy
+from tierwise.core.pricing import PriceBook
 from tierwise.core.routing import decide
 from tierwise.core.tasks import VIRTUAL_PREFIXES, TaskRef, name_task
 from tierwise.errors import NoCap, UnknownTaskType
@@ -30,9 +32,10 @@ class Router:
     router.route("extraction").model
     """
 
-    def __init__(self, policy: Policy) -> None:
-        """Decide by `policy`."""
+    def __init__(self, policy: Policy, *, prices: PriceBook | None = None) -> None:
+        """Decide by `policy`; `prices` are what its calls are priced at: None takes those of the package."""
         self._policy: Final = policy
+        self._prices: Final = prices
 
     @classmethod
     def from_file(cls, path: str | PathLike[str]) -> "Router":
@@ -46,12 +49,17 @@ class Router:
     @classmethod
     def from_book(cls, book: Book) -> "Router":
         """Use a policy that was read already."""
-        return cls(book.policy)
+        return cls(book.policy, prices=book.prices)
 
     @property
     def policy(self) -> Policy:
         """The policy that it decides by."""
         return self._policy
+
+    @property
+    def book(self) -> Book:
+        """The policy and its prices."""
+        return Book(policy=self._policy, prices=shipped_prices() if self._prices is None else self._prices)
 
     def route(self, task_type: str, *, max_tokens: int | None = None) -> Decision:
         """Decide a call of a task type, as the gateway decides one whose model is `task/TYPE`.

@@ -4,10 +4,10 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from posixpath import normpath
-from typing import Any
 
 import msgspec
 
+from tierwise.engine.doors import MESSAGES
 from tierwise.gateway.asgi import Message, Receive, Scope, Send, answer
 from tierwise.gateway.errors import answer_error
 from tierwise.gateway.messages import Parts, messages
@@ -15,21 +15,13 @@ from tierwise.gateway.passthrough import pass_through
 
 log = logging.getLogger("tierwise.gateway")
 
-MESSAGES = "/v1/messages"
-
 
 class Gateway:
     """The app. Its parts are made when the server starts and unmade when it stops."""
 
-    def __init__(
-        self,
-        parts: Callable[[], AbstractAsyncContextManager[Parts]],
-        *,
-        health: Callable[[Parts], dict[str, Any]],
-    ) -> None:
-        """Serve with what `parts` makes; `health` tells how it is."""
+    def __init__(self, parts: Callable[[], AbstractAsyncContextManager[Parts]]) -> None:
+        """Serve with what `parts` makes."""
         self._make_parts = parts
-        self._health = health
         self._parts: Parts | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,7 +61,7 @@ class Gateway:
     async def _own(self, path: str, scope: Scope, send: Send, parts: Parts) -> None:
         match scope["method"], path:
             case "GET" | "HEAD", "/tierwise/health":
-                health = self._health(parts)
+                health = parts.health()
                 await _json(send, 200 if health["status"] == "ok" else 503, health)
             case "GET" | "HEAD", "/tierwise/meters":
                 await _json(send, 200, parts.meters.snapshot())

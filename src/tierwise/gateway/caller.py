@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-from tierwise.core.exchange import Answer
+from tierwise.core.effects import Answer
+from tierwise.engine.headers import budget_headers, returned_headers
 from tierwise.gateway.asgi import Send
 from tierwise.gateway.errors import answer_error
-from tierwise.gateway.headers import budget_headers, returned_headers
 from tierwise.upstream.port import Headers
 
 

@@ -1,48 +1,7 @@
-"""The one table from what went wrong to what the caller sees: status, the provider's error type, retry or not."""
-
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+"""An error of ours, as an answer to a request."""
 
 from tierwise.gateway.asgi import Send, answer
-from tierwise.wire.replies import error_body
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WireError:
-    """How one kind of failure looks on the wire."""
-
-    status: int
-    type: str
-    retry: bool
-    """What `x-should-retry` tells the provider's SDKs."""
-    error_code: str | None = None
-    """The provider's finer code, in `error.details`, where clients act on it."""
-
-
-WIRE_ERRORS: Final[Mapping[str, WireError]] = {
-    "malformed": WireError(status=400, type="invalid_request_error", retry=False),
-    "unknown-task-type": WireError(status=400, type="invalid_request_error", retry=False),
-    "ineligible": WireError(status=400, type="invalid_request_error", retry=False),
-    "thread": WireError(
-        status=400, type="invalid_request_error", retry=False, error_code="thread_unsupported_request"
-    ),
-    "not-supported": WireError(status=400, type="invalid_request_error", retry=False),
-    "no-credential": WireError(status=401, type="authentication_error", retry=False),
-    "not-found": WireError(status=404, type="not_found_error", retry=False),
-    "unpriced": WireError(status=400, type="invalid_request_error", retry=False),
-    "too-dear": WireError(status=400, type="invalid_request_error", retry=False),
-    "too-large": WireError(status=413, type="request_too_large", retry=False),
-    "budget": WireError(status=429, type="billing_error", retry=False),
-    "internal": WireError(status=500, type="api_error", retry=False),
-    "unreachable": WireError(status=502, type="api_error", retry=True),
-    "dropped": WireError(status=502, type="api_error", retry=True),
-    "ledger": WireError(status=503, type="api_error", retry=True),
-    "timeout": WireError(status=504, type="timeout_error", retry=False),
-}
-"""A dropped connection is worth a retry, as the SDKs have it without a gateway; a timeout is not by itself: the
-provider may have billed the call. The SDKs answer the code of `thread` by sending the whole conversation, at once.
-"""
+from tierwise.wire.errors import own_reply
 
 
 async def answer_error(
@@ -54,21 +13,5 @@ async def answer_error(
     headers: tuple[tuple[bytes, bytes], ...] = (),
 ) -> None:
     """Answer with an error of ours in the provider's shape."""
-    error = WIRE_ERRORS[code]
-    await answer(
-        send,
-        error.status,
-        (
-            (b"content-type", b"application/json"),
-            (b"request-id", call_id.encode("ascii", "replace")),
-            (b"x-should-retry", b"true" if error.retry else b"false"),
-            (b"x-tierwise-error", code.encode()),
-            *headers,
-        ),
-        error_body(
-            error.type,
-            sentence,
-            request_id=call_id,
-            details={"error_code": error.error_code} if error.error_code else None,
-        ),
-    )
+    reply = own_reply(code, sentence, call_id=call_id, headers=headers)
+    await answer(send, reply.status, reply.headers, reply.body)

@@ -3,26 +3,30 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from tierwise.core.changes import Change
-from tierwise.engine.budgets import BudgetStore
+from tierwise.engine.balances import SharedConversations
+from tierwise.engine.budgets import AsyncBudgets, Warnings
 from tierwise.engine.desk import Desk, Opened
-from tierwise.engine.ledger import AsyncLedger
-from tierwise.engine.relay import RelayDriver
-from tierwise.errors import MalformedRequest
-from tierwise.gateway.asgi import BodyTooLarge, CallerLeftEarly, Receive, Scope, Send, read_body
-from tierwise.gateway.caller import AsgiCaller
-from tierwise.gateway.errors import answer_error
-from tierwise.gateway.headers import (
+from tierwise.engine.doors import COUNT_TOKENS
+from tierwise.engine.headers import (
+    betas_for,
     credential_id,
     has_credential,
     outgoing_headers,
     own_headers,
     readable_headers,
 )
+from tierwise.engine.ledger import AsyncLedger
+from tierwise.engine.relay import RelayDriver
+from tierwise.errors import MalformedRequest
+from tierwise.gateway.asgi import BodyTooLarge, CallerLeftEarly, Receive, Scope, Send, read_body
+from tierwise.gateway.caller import AsgiCaller
+from tierwise.gateway.errors import answer_error
 from tierwise.gateway.meters import Meters
 from tierwise.upstream.port import Outgoing, Upstream
-from tierwise.wire.requests import rewrite
+from tierwise.wire.requests import counting_body, rewrite
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,12 +35,17 @@ class Parts:
 
     desk: Desk
     ledger: AsyncLedger
-    budgets: BudgetStore
+    budgets: AsyncBudgets
+    warnings: Warnings
     upstream: Upstream
     meters: Meters
     clock: Callable[[], int]
     key: str | None
     """The gateway's own credential, for callers that bring none."""
+    health: Callable[[], dict[str, Any]]
+    """Tells how the gateway is."""
+    conversations: SharedConversations | None = None
+    """Conversations that other gateways may know; None where there is no other."""
 
 
 async def messages(scope: Scope, receive: Receive, send: Send, parts: Parts) -> None:
@@ -49,13 +58,17 @@ async def messages(scope: Scope, receive: Receive, send: Send, parts: Parts) -> 
         return await answer_error(send, "no-credential", NO_CREDENTIAL)
     try:
         raw = await read_body(receive)
-        opened = parts.desk.open(raw, readable_headers(headers), key_id=credential_id(headers))
+        reading = parts.desk.read(raw, readable_headers(headers))
     except BodyTooLarge:
         return await answer_error(send, "too-large", TOO_LARGE)
     except CallerLeftEarly:
         return None
     except MalformedRequest as error:
         return await answer_error(send, "malformed", str(error))
+    kept = None
+    if reading.is_strange and reading.conversation is not None and parts.conversations is not None:
+        kept = await parts.conversations.tier(reading.conversation)
+    opened = parts.desk.begin(reading, key_id=credential_id(headers), kept=kept)
     return await _relay(scope, receive, send, parts, opened)
 
 
@@ -72,11 +85,13 @@ async def _relay(scope: Scope, receive: Receive, send: Send, parts: Parts, opene
         send, call_id=opened.call_id, own_headers=lambda: own_headers(opened.call_id, opened.plan)
     )
     driver = RelayDriver(
-        opened.exchange,
+        opened,
         outgoing=lambda changes: _outgoing(scope, parts, opened, changes),
+        counting=lambda changes: _counting(scope, parts, opened, changes),
         upstream=parts.upstream,
         ledger=parts.ledger,
         budgets=parts.budgets,
+        warnings=parts.warnings,
         caller=caller,
         clock=parts.clock,
     )
@@ -97,8 +112,18 @@ def _outgoing(scope: Scope, parts: Parts, opened: Opened, changes: tuple[Change,
     return Outgoing(
         method="POST",
         target=target(scope),
-        headers=outgoing_headers(scope["headers"], key=parts.key),
+        headers=outgoing_headers(scope["headers"], key=parts.key, betas=betas_for(changes)),
         body=rewrite(opened.body, changes),
+    )
+
+
+def _counting(scope: Scope, parts: Parts, opened: Opened, changes: tuple[Change, ...]) -> Outgoing:
+    query: bytes = scope["query_string"]
+    return Outgoing(
+        method="POST",
+        target=f"{COUNT_TOKENS}?{query.decode('latin-1')}" if query else COUNT_TOKENS,
+        headers=outgoing_headers(scope["headers"], key=parts.key, betas=betas_for(changes)),
+        body=counting_body(opened.body, changes),
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from tierwise.config import Book, load_book
-from tierwise.core.policy import Upstream
+from tierwise.core.policy import Policy, Upstream
 from tierwise.engine.desk import Desk
 from tierwise.errors import PolicyError
 
@@ -64,11 +64,13 @@ class PolicyFile:
         """Put the new policy in force, but for what a start makes ready: connections, and the hold on budgets."""
         before = self._desk.book.policy
         running = replace(book.policy, upstream=before.upstream)
-        if book.policy.budgets and not before.budgets:
-            running = replace(running, budgets=())
-            log.warning("[[budgets]] are new to this gateway: they take effect at the next start")
-        if book.policy.durability != before.durability:
-            log.warning("durability is not the one in use: it takes effect at the next start")
+        if book.policy.has_budgets and not before.has_budgets:
+            running = _without_budgets(running)
+            log.warning("budgets are new to this gateway: they take effect at the next start")
+        for name in ("durability", "budget_store", "warn_url"):
+            if getattr(book.policy, name) != getattr(before, name):
+                running = replace(running, **{name: getattr(before, name)})
+                log.warning("%s is not the one in use: it takes effect at the next start", name)
         self._desk.book = replace(book, policy=running)
         log.info("policy %s took over from %s", book.policy.version, before.version)
         for warning in book.warnings:
@@ -76,6 +78,11 @@ class PolicyFile:
         if book.policy.upstream not in {before.upstream, self._upstream}:
             log.warning("[upstream] is not the one in use: it takes effect at the next start")
         self._upstream = book.policy.upstream
+
+
+def _without_budgets(policy: Policy) -> Policy:
+    contracts = {name: replace(contract, budgets=()) for name, contract in policy.contracts.items()}
+    return replace(policy, budgets=(), contracts=contracts)
 
 
 def _stamp(path: Path) -> _Stamp | None:

@@ -1,85 +1,99 @@
-"""`tierwise serve`: the gateway's parts put together, and the server that runs it."""
+"""`tierwise serve`: the server, in one process or several, that runs the gateway."""
 
 import asyncio
-import os
+import logging
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, closing, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from types import FrameType
+from typing import Final
 
 import uvicorn
 
-from tierwise.config import Book
-from tierwise.engine.clock import call_ids, now_us
-from tierwise.engine.desk import Desk
-from tierwise.engine.ledger import LoopLedger
+from tierwise.config import load_book
+from tierwise.errors import NeedsBudgetStore, PolicyError
 from tierwise.gateway.app import Gateway
-from tierwise.gateway.messages import Parts
-from tierwise.gateway.meters import Meters
-from tierwise.gateway.reload import PolicyFile
-from tierwise.stores.budgets.memory import MemoryBudgets
-from tierwise.stores.conversations import Conversations
+from tierwise.gateway.parts import Settings, running
+from tierwise.gateway.workers import supervise
 from tierwise.stores.ledger.lock import budgets_held
-from tierwise.stores.ledger.reservations import past
-from tierwise.stores.ledger.sqlite import open_ledger, read_ledger
-from tierwise.upstream.client import HttpUpstream
+from tierwise.stores.ledger.opening import open_ledger
+
+log = logging.getLogger("tierwise.gateway")
 
 SWITCH_INTERVAL_S: Final = 0.001
 """How long the event loop keeps the interpreter while the ledger's thread waits for it."""
 
-
-FORGET_EVERY_S: Final = 60
-FORGOTTEN_AFTER_S: Final = 3600
-"""How long after its window an account is still held: no call waits as long between its reading and its claim."""
+LINGER_S: Final = 1.0
+"""How long a worker that ends while others go on still answers calls on connections that it has."""
 
 KEEP_ALIVE_S: Final = 65
 """How long an idle connection of a caller is kept: longer than SDKs keep theirs, so that they close first."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How one gateway is run."""
-
-    book: Book
-    policy_path: Path | None
-    """The file that `book` was read from, watched for edits; None watches nothing."""
-    ledger_path: Path
-    host: str = "127.0.0.1"
-    port: int = 4000
-    key: str | None = None
-    """The gateway's own credential."""
-    drain_s: int = 30
-    """How long calls in flight may take after SIGTERM, in seconds."""
-
-
-def serve(settings: Settings, *, ready: Callable[[str], None]) -> None:
+def serve(settings: Settings, *, ready: Callable[[str], None], until_eof: int | None = None) -> None:
     """Serve until SIGTERM or SIGINT; calls in flight are finished first.
 
-    Under budgets it holds those of its ledger: a second gateway on the same ledger does not start.
+    Balances that no store shares are this process's: a second gateway on the same ledger does not start then, nor do
+    several workers.
 
     Args:
         settings: how.
         ready: called with the gateway's address once it takes calls.
+        until_eof: a descriptor whose end stops it too; None watches none. Only where there are several workers.
 
     Raises:
         OSError: the address is taken.
         LedgerError: the ledger cannot be opened, or another process holds its budgets.
+        NeedsBudgetStore: there are budgets and several workers, and no store that they share.
+        WorkersFailed: no worker comes to take calls.
     """
-    with budgets_held(settings.ledger_path) if settings.book.policy.budgets else nullcontext():
-        _serve(settings, ready=ready)
+    with _balances_held(settings):
+        open_ledger(settings.ledger).close()  # fails here, with a clear error, rather than in the server
+        listener = listen(settings.host, settings.port)
+        address = f"http://{_shown(settings.host)}:{listener.getsockname()[1]}"
+        if settings.workers == 1:
+            return _run(settings, listener, ready=lambda: ready(address))
+        return supervise(
+            lambda taken: _run(_with_newest_policy(settings), listener, ready=taken),
+            listener=listener,
+            workers=settings.workers,
+            drain_s=settings.drain_s,
+            ready=lambda: ready(address),
+            until_eof=until_eof,
+        )
 
 
-def _serve(settings: Settings, *, ready: Callable[[str], None]) -> None:
-    open_ledger(settings.ledger_path).close()  # fails here, with a clear error, rather than in the server
-    listener = listen(settings.host, settings.port)
-    address = f"http://{_shown(settings.host)}:{listener.getsockname()[1]}"
+def _with_newest_policy(settings: Settings) -> Settings:
+    """The settings with the policy as its file is now: a worker may begin long after its parent did.
+
+    A file that is wrong leaves the parent's, as a reload does.
+    """
+    if settings.policy_path is None:
+        return settings
+    try:
+        book = load_book(settings.policy_path)
+    except PolicyError as error:
+        log.error("the policy was edited and is wrong; the one of the start stays in force\n%s", error)  # noqa: TRY400 — no traceback: the problems are the news
+        return settings
+    return replace(settings, book=settings.redirected(book))
+
+
+def _balances_held(settings: Settings) -> AbstractContextManager[None]:
+    """Hold the balances of a ledger for this process, where they are held in a process."""
+    policy = settings.book.policy
+    if not policy.has_budgets or policy.budget_store is not None:
+        return nullcontext()
+    if settings.workers > 1:
+        raise NeedsBudgetStore(workers=settings.workers)
+    return budgets_held(settings.ledger)
+
+
+def _run(settings: Settings, listener: socket.socket, *, ready: Callable[[], None]) -> None:
+    """Take calls in this process."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    for stop in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(stop, _drained)
     config = uvicorn.Config(
         gateway(settings),
         http="httptools",
@@ -94,19 +108,32 @@ def _serve(settings: Settings, *, ready: Callable[[str], None]) -> None:
         timeout_graceful_shutdown=settings.drain_s,
         timeout_keep_alive=KEEP_ALIVE_S,
     )
-    _Server(config, ready=lambda: ready(address)).run(sockets=[listener])
-
-
-def _drained(_signal: int, _frame: object) -> None:
-    """Do nothing: the server raises its stop signal once more when it has drained, and drained is a good end."""
+    linger_s = LINGER_S if settings.workers > 1 else 0
+    _Server(config, ready=ready, linger_s=linger_s).run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
-    """A server that says when it is ready."""
+    """A server that says when it is ready, ends well when it was told to, and cuts no call when it does."""
 
-    def __init__(self, config: uvicorn.Config, *, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, *, ready: Callable[[], None], linger_s: float) -> None:
         super().__init__(config)
         self._ready = ready
+        self._linger_s = linger_s
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Drain; a second Ctrl-C ends it at once. The signal is not raised again: a drain is a good end."""
+        del frame
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no new connections, let callers know that theirs ends with its next reply, then drain."""
+        for server in self.servers:
+            server.close()
+        headers = self.server_state.default_headers
+        self.server_state.default_headers = [*headers, (b"connection", b"close")]
+        await asyncio.sleep(self._linger_s)
+        await super().shutdown(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -116,66 +143,7 @@ class _Server(uvicorn.Server):
 
 def gateway(settings: Settings) -> Gateway:
     """Make the app; its parts come to life when a server starts it."""
-    policy_files: list[PolicyFile] = []
-
-    def health(parts: Parts) -> dict[str, Any]:
-        problem = policy_files[0].problem if policy_files else None
-        return {
-            "status": "ok" if parts.ledger.trouble is None else "failing",
-            "pid": os.getpid(),
-            "policy": parts.desk.book.policy.version,
-            "policy_problem": problem,
-            "ledger": str(settings.ledger_path),
-            "ledger_problem": parts.ledger.trouble,
-            "upstream": parts.desk.book.policy.upstream.base_url,
-            **parts.meters.snapshot(),
-        }
-
-    return Gateway(lambda: _parts(settings, policy_files), health=health)
-
-
-@asynccontextmanager
-async def _parts(settings: Settings, policy_files: list[PolicyFile]) -> AsyncGenerator[Parts]:
-    desk = Desk(settings.book, conversations=Conversations(), clock=now_us, new_id=call_ids())
-    store = open_ledger(settings.ledger_path, durability=settings.book.policy.durability)
-    ledger = LoopLedger(store, asyncio.get_running_loop())
-    upstream = HttpUpstream(settings.book.policy.upstream)
-    budgets = _resumed(settings.ledger_path)
-    parts = Parts(
-        desk=desk,
-        ledger=ledger,
-        budgets=budgets,
-        upstream=upstream,
-        meters=Meters(),
-        clock=now_us,
-        key=settings.key,
-    )
-    watches = [asyncio.create_task(_forget_ended(budgets))]
-    if settings.policy_path is not None:
-        policy_files.append(PolicyFile(settings.policy_path, desk))
-        watches.append(asyncio.create_task(policy_files[0].watch()))
-    try:
-        yield parts
-    finally:
-        for watch in watches:
-            watch.cancel()
-        await upstream.close()
-        await asyncio.to_thread(ledger.close)
-
-
-def _resumed(ledger_path: Path) -> MemoryBudgets:
-    """The budgets as the ledger has them: what a dead gateway had reserved and not settled is kept."""
-    budgets = MemoryBudgets()
-    with closing(read_ledger(ledger_path)) as ledger:
-        budgets.resume(past(ledger))
-    return budgets
-
-
-async def _forget_ended(budgets: MemoryBudgets) -> None:
-    """Let go of accounts whose windows have ended, again and again, until cancelled."""
-    while True:
-        await asyncio.sleep(FORGET_EVERY_S)
-        budgets.forget_ended(now_us() - FORGOTTEN_AFTER_S * 1_000_000)
+    return Gateway(lambda: running(settings))
 
 
 def listen(host: str, port: int) -> socket.socket:

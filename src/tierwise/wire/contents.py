@@ -20,11 +20,14 @@ def measure(raw: bytes, call: Call) -> Contents:
         call: what `read_request` made of it.
     """
     opaque = call.thread or _HIDDEN.search(raw) is not None
+    served = _runs_at_provider(call)
     return Contents(
         body_bytes=len(raw),
         attachments=_blocks(raw, b"image"),
-        open_ended=opaque or _runs_at_provider(call) or _refers(raw),
+        open_ended=opaque or served or _refers(raw),
         cache_writes="1h" if opaque else _cache_writes(raw),
+        grows=opaque or served or b'"mcp_servers"' in raw,
+        kind="ascii" if raw.isascii() else "unicode",
     )
 
 

@@ -88,6 +88,24 @@ class _Reply(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Reply).decode
 
 
+class _Count(msgspec.Struct):
+    input_tokens: int
+
+
+_decode_count = msgspec.json.Decoder(_Count).decode
+
+
+def read_count(body: bytes, *, status: int) -> int | None:
+    """Return the tokens that `count_tokens` counted; None where the reply is an error, or says nothing readable."""
+    if status != 200:
+        return None
+    try:
+        tokens = _decode_count(body).input_tokens
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return tokens if _is_count(tokens) else None
+
+
 def read_reply(body: bytes, *, status: int) -> ReplyFacts:
     """Read a JSON reply. One that cannot be read has no facts but its status: unknown is unknown."""
     try:

@@ -121,6 +121,22 @@ def rewrite(body: Body, changes: tuple[Change, ...]) -> bytes:
     return _encode(fields)
 
 
+_COUNTED: Final = frozenset(
+    (
+        "model", "messages", "system", "tools", "tool_choice", "thinking", "output_config", "context_management",
+        "mcp_servers", "speed", "cache_control",
+    )
+)  # fmt: skip
+"""What `count_tokens` takes of a body: https://platform.claude.com/docs/en/api/messages-count-tokens"""
+
+
+def counting_body(body: Body, changes: tuple[Change, ...]) -> bytes:
+    """Return the body that has a call's prompt counted: as the call would be sent, without what makes no prompt."""
+    fields = {name: raw for name, raw in body.fields.items() if name in _COUNTED}
+    within = tuple(change for change in changes if change.path[0] in _COUNTED)
+    return _encode(fields) if not within else rewrite(Body(raw=b"", fields=fields), within)
+
+
 def _put(fields: dict[str, Any], name: str, value: Any) -> None:
     if value is REMOVED:
         fields.pop(name, None)

@@ -24,6 +24,7 @@ from tierwise.errors import MissingExtra
 from tierwise.money import format_usd
 from tierwise.sandbox import fleet as fleets
 from tierwise.sandbox.server import running_process
+from tierwise.stores.ledger.reports import report
 from tierwise.stores.ledger.sqlite import read_ledger
 
 
@@ -108,8 +109,8 @@ def _drive(planned: list[fleets.PlannedTask], agents: int, *, address: str, ledg
 
         async def watch() -> None:
             while True:
-                (nanos,) = connection.execute("SELECT coalesce(sum(cost_nanos), 0) FROM entries").fetchone()
-                progress.update(bar, spent=f"{format_usd(nanos)} spent")
+                spent = report(connection, by="tier").total.cost_nanos
+                progress.update(bar, spent=f"{format_usd(spent)} spent")
                 await asyncio.sleep(0.5)
 
         async def work() -> None:

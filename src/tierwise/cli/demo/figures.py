@@ -1,6 +1,5 @@
 """The demo's figures: folded from the ledger, and set beside the provider's own."""
 
-import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -8,6 +7,7 @@ from typing import Any, Final
 from tierwise.config.prices import shipped_prices
 from tierwise.core.settlement import at_equal_tokens
 from tierwise.money import Nanos
+from tierwise.stores.ledger.query import Reader, Record
 from tierwise.stores.ledger.reports import Report, report
 from tierwise.usage import Metered, Usage, UsageLine
 
@@ -92,7 +92,7 @@ class Figures:
 
 
 def fold(
-    ledger: sqlite3.Connection,
+    ledger: Reader,
     *,
     tasks: int,
     agents: int,
@@ -104,7 +104,7 @@ def fold(
     """Fold the ledger of a demo run.
 
     Args:
-        ledger: as `read_ledger` opens it.
+        ledger: to read.
         tasks: how many were done.
         agents: how many worked at once.
         seconds: how long it took.
@@ -114,7 +114,7 @@ def fold(
     """
     at_pairs, at_fast = _priced_again(ledger)
     found = report(ledger, by="type")
-    tiers = dict(ledger.execute("SELECT task_type, max(tier) FROM calls GROUP BY 1").fetchall())
+    tiers = {row["task_type"]: row["tier"] for row in ledger.rows(_TIERS)}
     return Figures(
         tasks=tasks,
         agents=agents,
@@ -143,6 +143,8 @@ def fold(
     )
 
 
+_TIERS: Final = "SELECT task_type, max(tier) AS tier FROM calls GROUP BY task_type"
+
 _FINISHED: Final = """
 SELECT task_type, tier, served_model, at_us, input_tokens, cache_write_5m_tokens, cache_write_1h_tokens,
     cache_read_tokens, output_tokens, web_search_requests
@@ -150,13 +152,13 @@ FROM calls WHERE ending = 'posted'
 """
 
 
-def _priced_again(ledger: sqlite3.Connection) -> tuple[tuple[PairFigures, ...], dict[str, Nanos]]:
+def _priced_again(ledger: Reader) -> tuple[tuple[PairFigures, ...], dict[str, Nanos]]:
     """Price every finished call at both pairs' models; and by task type at today's fast one."""
     prices = shipped_prices()
     models = [model for pair in PAIRS.values() for model in pair.values()]
     sums = {name: {"frontier": 0, "fast": 0, "routed": 0} for name in PAIRS}
     at_fast: dict[str, Nanos] = {}
-    for row in ledger.execute(_FINISHED):
+    for row in ledger.rows(_FINISHED):
         metered = _metered(row)
         cost = {
             model: at_equal_tokens(metered, model=model, prices=prices, at_us=row["at_us"]) or 0
@@ -180,7 +182,7 @@ def _priced_again(ledger: sqlite3.Connection) -> tuple[tuple[PairFigures, ...], 
     return pairs, at_fast
 
 
-def _metered(row: sqlite3.Row) -> Metered:
+def _metered(row: Record) -> Metered:
     usage = Usage(
         input_tokens=row["input_tokens"],
         cache_write_5m_tokens=row["cache_write_5m_tokens"],

@@ -3,23 +3,20 @@
 Sums are over calls whose amounts are known; how many are not is counted beside them, and never taken for zero.
 """
 
-import sqlite3
-from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias, get_args
+# ruff: noqa: S608 — the texts are of our own making, and values are parameters
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 from tierwise.money import Nanos
+from tierwise.stores.ledger import folds, summary
+from tierwise.stores.ledger.folds import HOUR_US, NO_REPLY, SUMS
+from tierwise.stores.ledger.query import Reader, Record
 
-By: TypeAlias = Literal["type", "agent", "run", "model", "tier", "day"]
+By: TypeAlias = Literal["type", "agent", "run", "model", "tier", "key", "day"]
 DIMENSIONS: Final[tuple[By, ...]] = get_args(By)
-
-_KEYS: Final[dict[By, str]] = {
-    "type": "coalesce(task_type, '(undeclared)')",
-    "agent": "coalesce(agent, '(none)')",
-    "run": "coalesce(run_id, '(none)')",
-    "model": "coalesce(served_model, '(no reply)')",
-    "tier": "CASE WHEN tier IS NULL THEN '(none)' WHEN acts THEN tier ELSE '(as asked)' END",
-    "day": "date(at_us / 1000000, 'unixepoch')",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +87,9 @@ class Report:
 
     by: By
     since_us: int | None
+    """First microsecond since 1970 UTC that counts: as asked for, or the beginning of its hour."""
     until_us: int | None
+    """First that does not, in the same way."""
     total: Totals
     lines: tuple[Line, ...]
     """Dearest first; days in order."""
@@ -98,67 +97,160 @@ class Report:
 
 
 def report(
-    ledger: sqlite3.Connection, *, by: By = "type", since_us: int | None = None, until_us: int | None = None
+    ledger: Reader,
+    *,
+    by: By = "type",
+    since_us: int | None = None,
+    until_us: int | None = None,
+    exact: bool = False,
 ) -> Report:
     """Fold the ledger's calls.
 
+    A span has whole hours of UTC: both its ends are rounded down. Of a day that was pruned, all calls count in its
+    first hour.
+
     Args:
-        ledger: as `read_ledger` opens it.
+        ledger: to read.
         by: what a line is.
-        since_us: first microsecond since 1970 that counts, by when a call was read; None from the beginning.
+        since_us: first microsecond since 1970 UTC that counts, by when a call was read; None from the beginning.
         until_us: first that does not; None to the end.
+        exact: take the span as it is, and read all its entries: that takes long for many, and finds none that
+            were pruned.
     """
-    span = (since_us if since_us is not None else 0, until_us if until_us is not None else 2**63 - 1)
-    total = ledger.execute(_SUMS.format(key="''"), span).fetchone()
-    rows = ledger.execute(_SUMS.format(key=_KEYS[by]) + "GROUP BY 1", span).fetchall()
-    lines = [Line(key=row["key"], totals=_totals(row)) for row in rows]
-    lines.sort(
-        key=(lambda line: line.key) if by == "day" else (lambda line: (-line.totals.cost_nanos, line.key))
-    )
-    unknown = ledger.execute(_UNKNOWN_TYPES, span).fetchall()
+    if exact:
+        span = _Span(since_us=since_us, until_us=until_us)
+    else:
+        span = _Span(since_us=_whole_hour(since_us), until_us=_whole_hour(until_us))
+    with ledger.snapshot():
+        found = _folded(ledger, by, span, exact=exact)
+        unknown = _unknown_types(ledger, span, exact=exact)
+    lines = _moved_to_their_models(found) if by == "model" else found
+    lines = [line for line in lines if line.totals.calls]
+    if by != "day":
+        lines.sort(key=lambda line: (-line.totals.cost_nanos, line.key))
     return Report(
         by=by,
-        since_us=since_us,
-        until_us=until_us,
-        total=_totals(total),
+        since_us=span.since_us,
+        until_us=span.until_us,
+        total=_total(line.totals for line in lines),
         lines=tuple(lines),
-        unknown_types=tuple(
-            UnknownType(name=row["unknown_type"], nearest=row["nearest_type"], calls=row["calls"])
-            for row in unknown
-        ),
+        unknown_types=unknown,
     )
 
 
-_SUMS: Final = """
-SELECT
-    {key} AS key,
-    count(*) AS calls,
-    count(*) FILTER (WHERE ending = 'posted') AS finished,
-    count(*) FILTER (WHERE ending = 'failed') AS failed,
-    count(*) FILTER (WHERE ending IS NULL) AS open,
-    count(*) FILTER (WHERE ending IS NOT NULL AND cost_nanos IS NULL) AS unknown_cost,
-    coalesce(sum(cost_nanos), 0) AS cost_nanos,
-    coalesce(sum(at_least_nanos) FILTER (WHERE cost_nanos IS NULL), 0) AS at_least_nanos,
-    sum(at_frontier_nanos) AS at_frontier_nanos,
-    sum(as_asked_nanos) AS as_asked_nanos,
-    sum(as_decided_nanos) AS as_decided_nanos,
-    coalesce(sum(input_tokens), 0) AS input_tokens,
-    coalesce(sum(cache_read_tokens), 0) AS cache_read_tokens,
-    coalesce(sum(cache_write_5m_tokens + cache_write_1h_tokens), 0) AS cache_write_tokens,
-    coalesce(sum(output_tokens), 0) AS output_tokens,
-    count(*) FILTER (WHERE stop_reason = 'max_tokens') AS truncated,
-    coalesce(sum(cost_nanos) FILTER (WHERE stop_reason = 'max_tokens'), 0) AS truncation_waste_nanos
-FROM calls
-WHERE at_us >= ? AND at_us < ?
-"""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Span:
+    since_us: int | None
+    until_us: int | None
+
+    @property
+    def moments(self) -> tuple[int, int]:
+        return self.since_us or 0, _FOREVER_US if self.until_us is None else self.until_us
+
+    @property
+    def hours(self) -> tuple[int, int]:
+        """The first hour, and the first that is not in it."""
+        since_us, until_us = self.moments
+        return since_us // HOUR_US, until_us // HOUR_US
+
+
+_FOREVER_US: Final = 2**62
+
+
+def _whole_hour(at_us: int | None) -> int | None:
+    return None if at_us is None else at_us // HOUR_US * HOUR_US
+
+
+def _folded(ledger: Reader, by: By, span: _Span, *, exact: bool) -> list[Line]:
+    """The lines, ordered by key; days in order."""
+    dimension, key = ("tier", "hour / 24") if by == "day" else (by, None)
+    if exact:
+        parts = folds.of_dimension(dimension, key=key)
+        events, parameters = folds.events(ledger.dialect, folds.OF_SPAN), span.moments
+    else:
+        parts = (
+            f"SELECT hour, {key or 'key'} AS key, {', '.join(SUMS)} FROM totals "
+            f"WHERE dimension = '{dimension}' AND hour >= ? AND hour < ? "
+            f"UNION ALL {folds.of_dimension(dimension, key=key)} WHERE hour >= ? AND hour < ?"
+        )
+        events = folds.events(ledger.dialect, folds.between(ledger.dialect))
+        parameters = (summary.position(ledger), summary.end(ledger), *span.hours, *span.hours)
+    query = f"{events} SELECT key, {folds.summed(SUMS)} FROM ({parts}) AS parts GROUP BY key ORDER BY key"
+    return [
+        Line(key=_day(row["key"]) if by == "day" else row["key"], totals=_totals(row))
+        for row in ledger.rows(query, parameters)
+    ]
+
+
+def _day(day: int) -> str:
+    """The date of a day since 1970 UTC."""
+    return f"{datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=day):%Y-%m-%d}"
+
+
+def _totals(row: Record) -> Totals:
+    return _with_open(Totals(open=0, **{name: row[name] for name in SUMS}))
+
+
+def _with_open(totals: Totals) -> Totals:
+    return replace(totals, open=totals.calls - totals.finished - totals.failed)
+
+
+def _moved_to_their_models(lines: Iterable[Line]) -> list[Line]:
+    """Count each call where its reply came from: the fold counts it where nothing has come yet."""
+    served = [line for line in lines if line.key != NO_REPLY]
+    moved = [
+        replace(
+            line, totals=_with_open(replace(line.totals, calls=line.totals.finished + line.totals.failed))
+        )
+        for line in served
+    ]
+    elsewhere = sum(line.totals.calls for line in moved)
+    return moved + [
+        replace(line, totals=_with_open(replace(line.totals, calls=line.totals.calls - elsewhere)))
+        for line in lines
+        if line.key == NO_REPLY
+    ]
+
+
+def _total(lines: Iterable[Totals]) -> Totals:
+    every = tuple(lines)
+    sums: dict[str, Any] = {
+        name: _sum([getattr(line, name) for line in every], unknown=name in _BASELINES)
+        for name in Totals.__dataclass_fields__
+    }
+    return Totals(**sums)
+
+
+_BASELINES: Final = ("at_frontier_nanos", "as_asked_nanos", "as_decided_nanos")
+
+
+def _sum(amounts: Sequence[int | None], *, unknown: bool) -> int | None:
+    known = [amount for amount in amounts if amount is not None]
+    return None if unknown and not known else sum(known)
+
+
+def _unknown_types(ledger: Reader, span: _Span, *, exact: bool) -> tuple[UnknownType, ...]:
+    if exact:
+        parts, parameters = folds.unknown_types(folds.OF_SPAN), span.moments
+    else:
+        parts = (
+            "SELECT name, nearest, calls, last_us FROM unknown_types WHERE hour >= ? AND hour < ? "
+            "UNION ALL SELECT name, nearest, calls, last_us FROM "
+            f"({folds.unknown_types(folds.between(ledger.dialect))}) AS tail WHERE hour >= ? AND hour < ?"
+        )
+        parameters = (*span.hours, summary.position(ledger), summary.end(ledger), *span.hours)
+    calls: dict[str, int] = {}
+    meant: dict[str, str | None] = {}
+    for row in ledger.rows(_UNKNOWN_TYPES.format(parts=parts), parameters):
+        calls[row["name"]] = calls.get(row["name"], 0) + row["calls"]
+        meant[row["name"]] = row["nearest"] or None
+    return tuple(
+        UnknownType(name=name, nearest=meant[name], calls=count)
+        for name, count in sorted(calls.items(), key=lambda item: (-item[1], item[0]))
+    )
+
 
 _UNKNOWN_TYPES: Final = """
-SELECT unknown_type, nearest_type, count(*) AS calls, max(at_us)
-FROM calls
-WHERE at_us >= ? AND at_us < ? AND unknown_type IS NOT NULL
-GROUP BY unknown_type ORDER BY calls DESC, unknown_type
+SELECT name, nearest, sum(calls) AS calls, max(last_us) AS last_us FROM ({parts}) AS parts
+GROUP BY name, nearest ORDER BY max(last_us)
 """
-
-
-def _totals(row: sqlite3.Row) -> Totals:
-    return Totals(**{name: row[name] for name in Totals.__dataclass_fields__})

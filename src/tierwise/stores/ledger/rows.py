@@ -1,26 +1,37 @@
 """Entries as rows of the table `entries`, and back."""
 
+from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from tierwise.core.ledger import Decided, Failed, Posted, SetAside
+from tierwise.core.ledger import Decided, Entry, Failed, Posted, SetAside, Settled, ToppedUp
+from tierwise.stores.ledger.query import Record
 from tierwise.usage import Usage
 
-DECIDED: Final = (
+Row: TypeAlias = tuple[Any, ...]
+Columns: TypeAlias = tuple[str, ...]
+
+DECIDED: Final[Columns] = (
     "call_id", "kind", "at_us", "task_type", "declared", "unknown_type", "nearest_type", "task_id", "run_id", "agent",
-    "requested_model", "tier", "decided_model", "acts", "stream", "max_tokens_asked", "max_tokens_sent",
+    "key_id", "requested_model", "tier", "decided_model", "acts", "stream", "max_tokens_asked", "max_tokens_sent",
     "policy_version", "selection_probability", "reasons", "changes",
 )  # fmt: skip
-SET_ASIDE: Final = ("call_id", "kind", "at_us", "reserved_nanos", "accounts")
-ENDING: Final = (
+SET_ASIDE: Final[Columns] = (
+    "call_id", "kind", "at_us", "reserved_nanos", "accounts", "prompt_bytes", "prompt_kind",
+)  # fmt: skip
+ENDING: Final[Columns] = (
     "call_id", "kind", "at_us", "served_model", "stop_reason", "input_tokens", "cache_write_5m_tokens",
     "cache_write_1h_tokens", "cache_read_tokens", "output_tokens", "web_search_requests", "thinking_tokens",
     "cost_nanos", "at_least_nanos", "price_version", "at_frontier_nanos", "as_asked_nanos", "as_decided_nanos",
     "until_sent_us", "until_first_byte_us", "until_end_us", "request_id", "fault", "error", "status",
 )  # fmt: skip
+SETTLED: Final[Columns] = ("call_id", "kind", "at_us", "cost_nanos", "basis", "note")
+TOPPED_UP: Final[Columns] = ("call_id", "kind", "at_us", "account", "amount_nanos", "who", "why")
+"""The call's place holds the entry's own id."""
 
-Row: TypeAlias = tuple[Any, ...]
+ONCE: Final = (SETTLED, TOPPED_UP)
+"""Of these the first of an id is kept, and another is ignored: whoever tells them may tell them again."""
 
 _encode = msgspec.json.Encoder().encode
 _NO_COUNTS: Final = (None,) * 6
@@ -30,7 +41,7 @@ def decided_row(entry: Decided) -> Row:
     """The values of the columns `DECIDED`."""
     return (
         entry.call_id, "decided", entry.at_us, entry.task_type, entry.declared, entry.unknown_type, entry.nearest_type,
-        entry.task_id, entry.run_id, entry.agent, entry.requested_model, entry.tier, entry.decided_model,
+        entry.task_id, entry.run_id, entry.agent, entry.key_id, entry.requested_model, entry.tier, entry.decided_model,
         entry.acts, entry.stream, entry.max_tokens_asked, entry.max_tokens_sent, entry.policy_version,
         entry.selection_probability, _encode(entry.reasons).decode(), _encode(entry.changes).decode(),
     )  # fmt: skip
@@ -39,7 +50,9 @@ def decided_row(entry: Decided) -> Row:
 def set_aside_row(entry: SetAside) -> Row:
     """The values of the columns `SET_ASIDE`."""
     accounts = _encode(entry.accounts).decode()
-    return (entry.call_id, "set-aside", entry.at_us, entry.reserved_nanos, accounts)
+    return (
+        entry.call_id, "set-aside", entry.at_us, entry.reserved_nanos, accounts, entry.prompt_bytes, entry.prompt_kind,
+    )  # fmt: skip
 
 
 def ending_row(entry: Posted | Failed) -> Row:
@@ -60,6 +73,49 @@ def ending_row(entry: Posted | Failed) -> Row:
         thinking_tokens, entry.cost_nanos, at_least_nanos, entry.price_version, *baselines,
         timings.until_sent_us, timings.until_first_byte_us, timings.until_end_us, entry.request_id, *failure,
     )  # fmt: skip
+
+
+def settled_row(entry: Settled) -> Row:
+    """The values of the columns `SETTLED`."""
+    return (entry.call_id, "settled", entry.at_us, entry.cost_nanos, entry.basis, entry.note)
+
+
+def topped_up_row(entry: ToppedUp) -> Row:
+    """The values of the columns `TOPPED_UP`."""
+    return (
+        entry.entry_id, "topped-up", entry.at_us, entry.account, entry.amount_nanos, entry.who, entry.why,
+    )  # fmt: skip
+
+
+def told(row: Record) -> Settled | ToppedUp:
+    """The entry of a row that has the columns `SETTLED` and `TOPPED_UP`."""
+    if row["kind"] == "settled":
+        return Settled(
+            call_id=row["call_id"],
+            at_us=row["at_us"],
+            cost_nanos=row["cost_nanos"],
+            basis=row["basis"],
+            note=row["note"],
+        )
+    return ToppedUp(
+        entry_id=row["call_id"],
+        at_us=row["at_us"],
+        account=row["account"],
+        amount_nanos=row["amount_nanos"],
+        who=row["who"],
+        why=row["why"],
+    )
+
+
+def sorted_rows(entries: Sequence[Entry]) -> tuple[tuple[Columns, list[Row]], ...]:
+    """The rows of a batch, by kind of row, in the order in which the entries of one call come."""
+    return (
+        (DECIDED, [decided_row(entry) for entry in entries if isinstance(entry, Decided)]),
+        (SET_ASIDE, [set_aside_row(entry) for entry in entries if isinstance(entry, SetAside)]),
+        (ENDING, [ending_row(entry) for entry in entries if isinstance(entry, Posted | Failed)]),
+        (SETTLED, [settled_row(entry) for entry in entries if isinstance(entry, Settled)]),
+        (TOPPED_UP, [topped_up_row(entry) for entry in entries if isinstance(entry, ToppedUp)]),
+    )
 
 
 def _counts(usage: Usage | None) -> Row:

@@ -2,8 +2,8 @@
 
 Entries that arrive while a batch is written make the next one, so a batch grows with the load and a lone entry
 waits for nobody. When the ledger cannot be written, nothing is dropped: the batch is tried again, with what came
-meanwhile, until it can, and `trouble` says why; whoever has waited for `PATIENCE_S` is told that its entry is not
-durable yet.
+meanwhile, until it can, and `trouble` says why. Whoever has waited for `PATIENCE_S` is told that its entry is not
+durable yet, and nobody is told later that it is: a reservation is durable within that time, or its call is not sent.
 """
 
 import logging
@@ -109,12 +109,13 @@ class GroupCommit(Generic[W]):
         while not self._wrote(batch):
             now = time.monotonic()
             self._take_in(batch)
-            self._tell([item for item in batch if item.until <= now], durable=False)
+            self._tell_late(batch, now)
             if self._ends_at is not None and self._ends_at <= now:
                 self._tell(batch, durable=False)
                 log.critical("%d entries could not be written before the end", len(batch))
                 return
             time.sleep(RETRY_S)
+        self._tell_late(batch, time.monotonic())
         self._tell(batch, durable=True)
 
     def _wrote(self, batch: list[_Item[W]]) -> bool:
@@ -139,6 +140,10 @@ class GroupCommit(Generic[W]):
                     self._queue.put(None)
                     return
                 batch.append(item)
+
+    def _tell_late(self, batch: list[_Item[W]], now: float) -> None:
+        """Tell those who have waited for too long, whatever became of their entries."""
+        self._tell([item for item in batch if item.until <= now], durable=False)
 
     def _tell(self, items: Sequence[_Item[W]], *, durable: bool) -> None:
         waiters = [item.waiter for item in items if item.waiter is not None]

@@ -7,6 +7,8 @@ from typing import Final
 from urllib.parse import quote
 
 from tierwise.core.budgets import Denied
+from tierwise.core.changes import REMOVED, Change
+from tierwise.core.fitting import TASK_BUDGET_BETA, TASK_BUDGET_PATH
 from tierwise.core.planning import Plan, Refused
 from tierwise.money import Nanos
 from tierwise.upstream.port import Headers
@@ -25,6 +27,7 @@ CREDENTIALS: Final = frozenset((b"authorization", b"x-api-key", b"cookie", b"pro
 _OURS: Final = b"x-tierwise-"
 _NOT_SENT: Final = HOP_BY_HOP | {b"host", b"content-length", b"expect", b"accept-encoding"}
 _PLAIN: Final = (b"accept-encoding", b"identity")
+_BETA: Final = b"anthropic-beta"
 
 
 def readable_headers(headers: Headers) -> dict[str, str]:
@@ -59,9 +62,7 @@ def budget_headers(denied: Denied, *, at_us: int) -> list[tuple[bytes, bytes]]:
     told = [
         (b"x-tierwise-budget", safe(account.budget.name)),
         (b"x-tierwise-budget-scope", account.budget.scope.encode()),
-        (b"x-tierwise-budget-limit-usd", _usd(account.budget.limit_nanos)),
-        (b"x-tierwise-budget-posted-usd", _usd(denied.posted_nanos)),
-        (b"x-tierwise-budget-pending-usd", _usd(denied.pending_nanos)),
+        *_figures(denied),
         (b"anthropic-ratelimit-unified-status", b"rejected"),
         (b"anthropic-ratelimit-unified-overage-disabled-reason", b"org_spend_cap_reached"),
         (b"anthropic-ratelimit-unified-overage-period", account.budget.window.encode()),
@@ -72,15 +73,38 @@ def budget_headers(denied: Denied, *, at_us: int) -> list[tuple[bytes, bytes]]:
     return told
 
 
+def _figures(denied: Denied) -> list[tuple[bytes, bytes]]:
+    if denied.account.budget.counts == "calls":
+        return [
+            (b"x-tierwise-budget-limit-calls", b"%d" % denied.limit),
+            (b"x-tierwise-budget-posted-calls", b"%d" % denied.posted_nanos),
+            (b"x-tierwise-budget-pending-calls", b"%d" % denied.pending_nanos),
+        ]
+    return [
+        (b"x-tierwise-budget-limit-usd", _usd(denied.limit)),
+        (b"x-tierwise-budget-posted-usd", _usd(denied.posted_nanos)),
+        (b"x-tierwise-budget-pending-usd", _usd(denied.pending_nanos)),
+    ]
+
+
 def _usd(nanos: Nanos) -> bytes:
     return str(Decimal(nanos).scaleb(-9)).encode() if nanos else b"0"
 
 
-def outgoing_headers(headers: Headers, *, key: str | None) -> list[tuple[bytes, bytes]]:
+def betas_for(changes: tuple[Change, ...]) -> tuple[bytes, ...]:
+    """The flags of `anthropic-beta` that a body needs once it is changed so."""
+    if any(change.path == TASK_BUDGET_PATH and change.after is not REMOVED for change in changes):
+        return (TASK_BUDGET_BETA.encode(),)
+    return ()
+
+
+def outgoing_headers(
+    headers: Headers, *, key: str | None, betas: tuple[bytes, ...] = ()
+) -> list[tuple[bytes, bytes]]:
     """The headers that go to the provider: the caller's, without hop-by-hop ones and ours.
 
     The reply is asked for without encoding, so that its bytes can be read on their way. `key` is the gateway's
-    own, for a caller that brings none.
+    own, for a caller that brings none; `betas` are flags that the body needs beside the caller's.
     """
     named = _named_by_connection(headers)
     sent = [
@@ -89,6 +113,8 @@ def outgoing_headers(headers: Headers, *, key: str | None) -> list[tuple[bytes, 
         if name not in _NOT_SENT and name not in named and not name.startswith(_OURS)
     ]
     sent.append(_PLAIN)
+    asked = b",".join(value for name, value in sent if name == _BETA)
+    sent.extend((_BETA, beta) for beta in betas if beta not in asked)
     if key is not None and not has_credential(headers):
         sent.append((b"x-api-key", key.encode("latin-1")))
     return sent

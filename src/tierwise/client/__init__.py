@@ -1,0 +1,1 @@
+"""The door inside a Python program: its SDK's calls are routed, capped, budgeted and recorded without a gateway."""

@@ -1,0 +1,143 @@
+"""A thread's call: the sync driver goes as far as the reply's first bytes, and then as the caller takes them."""
+
+import time
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from typing import Final
+
+import httpx2
+
+from tierwise.client.replies import HttpxReply
+from tierwise.client.session import Session
+from tierwise.client.ways import NO_REPLY, Way, reply_to
+from tierwise.core.effects import Answer
+from tierwise.engine.clock import now_us
+from tierwise.engine.desk import Opened
+from tierwise.engine.headers import own_headers
+from tierwise.engine.relay_sync import SyncRelayDriver
+from tierwise.errors import CallerGone
+from tierwise.upstream.port import Headers, Outgoing
+from tierwise.wire.errors import OwnReply
+
+
+def relay(session: Session, opened: Opened, way: Way) -> httpx2.Response | OwnReply:
+    """See a call through, a stream up to its first bytes; return the provider's reply, or ours in its place.
+
+    The rest of a stream is read by the response's stream. Closing that before its end is how the caller leaves.
+
+    Raises:
+        Exception: what the client raises where it gets no reply, or not the whole of one.
+    """
+    upstream = _Upstream(way)
+    caller = _Caller(opened)
+    pace = SyncRelayDriver(
+        opened,
+        outgoing=way.outgoing,
+        counting=way.counting,
+        upstream=upstream,
+        ledger=session.ledger,
+        budgets=session.balances.store,
+        warnings=session.warnings,
+        caller=caller,
+        clock=now_us,
+        sleep=time.sleep,
+    ).paced()
+    try:
+        is_over = next(pace, _OVER) is _OVER
+    except BaseException:
+        upstream.close()
+        raise
+    if caller.own is not None:
+        return caller.own
+    if caller.has_failed:
+        raise way.failures.last
+    reply = upstream.replies[-1]
+    if is_over:
+        return reply.hand_over(caller.told, httpx2.ByteStream(b"".join(caller.parts)))
+    body = _Body(pace, caller, upstream)
+    session.streams.add(body)
+    return reply.hand_over(caller.told, body)
+
+
+_OVER: Final = object()
+
+
+class _Upstream:
+    """The way, and the replies that came back on it: a count of the prompt, where one was asked for, and the call's."""
+
+    def __init__(self, way: Way) -> None:
+        self.way = way
+        self.replies: list[HttpxReply] = []
+
+    def send(self, request: Outgoing) -> HttpxReply:
+        reply = self.way.send(request)
+        self.replies.append(reply)
+        return reply
+
+    def close(self) -> None:
+        for reply in self.replies:
+            reply.close()
+
+
+class _Caller:
+    """Keeps what the driver hands over until it is taken."""
+
+    def __init__(self, opened: Opened) -> None:
+        self._opened = opened
+        self.parts: list[bytes] = []
+        self.told: list[tuple[bytes, bytes]] = []
+        """Headers of ours."""
+        self.own: OwnReply | None = None
+        self.has_failed = False
+
+    def begin(self, status: int, headers: Headers) -> None:
+        del status, headers  # they are the response's
+        self.told = own_headers(self._opened.call_id, self._opened.plan)
+
+    def send(self, chunk: bytes) -> None:
+        self.parts.append(chunk)
+
+    def finish(self, chunk: bytes) -> None:
+        self.parts.append(chunk)
+
+    def break_off(self) -> None:
+        self.has_failed = True
+
+    def answer(self, answer: Answer) -> None:
+        if answer.code in NO_REPLY:
+            self.has_failed = True
+        else:
+            self.own = reply_to(answer, self._opened)
+
+    def take(self) -> Iterator[bytes]:
+        parts, self.parts = self.parts, []
+        return (part for part in parts if part)
+
+
+class _Body(httpx2.SyncByteStream):
+    """The rest of a stream, at the caller's pace."""
+
+    def __init__(self, pace: Generator[None], caller: _Caller, upstream: _Upstream) -> None:
+        self._pace = pace
+        self._caller = caller
+        self._upstream = upstream
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._caller.take()
+        for _ in self._pace:
+            yield from self._caller.take()
+        yield from self._caller.take()
+        if self._caller.has_failed:
+            raise self._upstream.way.failures.last
+
+    def close(self) -> None:
+        """End the call, if it has not ended."""
+        with suppress(
+            StopIteration, CallerGone, ValueError
+        ):  # it has ended; or another thread is within, and reads
+            self._pace.throw(CallerGone())
+        self._upstream.close()
+
+    def __del__(self) -> None:
+        """Leave a call whose stream was dropped without being closed."""
+        self.close()

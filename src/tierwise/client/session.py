@@ -1,0 +1,261 @@
+"""A session: what the calls of a program share, as those of a gateway share its parts.
+
+It is closed at the program's end: what is open is ended, and what is left is written. A forked process does not have
+its parent's session; it opens its own.
+"""
+
+import asyncio
+import atexit
+import os
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Protocol, Self, runtime_checkable
+from weakref import WeakKeyDictionary, WeakSet
+
+from tierwise.client.ledger import LoopSide, SessionLedger
+from tierwise.client.paths import Kind, provider_path
+from tierwise.client.tasks import with_task
+from tierwise.core.budgets import Crossing
+from tierwise.core.policy import Policy
+from tierwise.engine.balances import Balances, SharedConversations, hold_balances
+from tierwise.engine.budgets import AsyncBudgets, LocalBudgets, Warnings
+from tierwise.engine.clock import call_ids, now_us
+from tierwise.engine.desk import Desk, Opened, Reading
+from tierwise.engine.doors import counted_body, why_refused
+from tierwise.engine.headers import credential_id, readable_headers
+from tierwise.engine.router import Router
+from tierwise.engine.upkeep import Upkeep
+from tierwise.errors import MalformedRequest, NeedsLedger
+from tierwise.stores.budgets.memory import MemoryBudgets
+from tierwise.stores.conversations import Conversations
+from tierwise.stores.ledger.lock import budgets_held
+from tierwise.stores.ledger.opening import is_shared, open_ledger, read_ledger
+from tierwise.upstream.port import Headers
+from tierwise.wire.errors import OwnReply, own_reply
+
+DEFAULT_LEDGER: Final = "tierwise.sqlite3"
+"""The one that `tierwise serve` writes to."""
+
+
+class Closable(Protocol):
+    """A reply that is on its way."""
+
+    def close(self) -> None:
+        """End it."""
+        ...
+
+
+class Session:
+    """A policy at work in this process: its ledger, its budgets, and what goes on beside the calls."""
+
+    def __init__(
+        self,
+        router: Router,
+        *,
+        ledger: Path | str | None = DEFAULT_LEDGER,
+        warn: Callable[[Crossing], None] | None = None,
+    ) -> None:
+        """Open the ledger and take up the balances.
+
+        Args:
+            router: the policy and its prices.
+            ledger: a file, or a database's address; None records nothing, and holds no budget.
+            warn: told, besides the log, of accounts that come near their limits.
+
+        Raises:
+            NeedsLedger: the policy has hard budgets, and `ledger` is None.
+            LedgerError: the ledger cannot be opened, or another process holds its budgets.
+            BudgetStoreError: the store that the policy names for its budgets is not set up to hold money.
+        """
+        book = router.book
+        if ledger is None and _is_hard(book.policy):
+            raise NeedsLedger
+        self.desk = Desk(book, conversations=Conversations(), clock=now_us, new_id=call_ids())
+        self.warnings = Warnings(warn)
+        self.streams: WeakSet[Closable] = WeakSet()
+        """Replies that are on their way, for threads."""
+        self.tasks: set[asyncio.Task[None]] = set()
+        """Calls that are on their way, for coroutines."""
+        self._pid = os.getpid()
+        self._sides: WeakKeyDictionary[asyncio.AbstractEventLoop, Side] = WeakKeyDictionary()
+        self._closed = False
+        with ExitStack() as opened:
+            self._open(opened, ledger, book.policy)
+            self._close = opened.pop_all().close
+        atexit.register(self.close)
+
+    def _open(self, opened: ExitStack, where: Path | str | None, policy: Policy) -> None:
+        """Open everything, to be closed in the opposite order."""
+        if where is None:
+            self.ledger = SessionLedger(None)
+            self.balances = _without_ledger()
+            return
+        if policy.has_budgets and policy.budget_store is None:
+            opened.enter_context(budgets_held(where))
+        self.ledger = SessionLedger(open_ledger(where, durability=policy.durability))
+        opened.callback(self.ledger.close)
+        self.balances = hold_balances(where, store=policy.budget_store)
+        opened.callback(self.balances.close)
+        self.desk.share = self.balances.share
+        upkeep = Upkeep(
+            read=lambda: read_ledger(where),
+            put=self.ledger.put,
+            position=self.balances.position,
+            budgets=self.balances.store,
+            forgetful=self.balances.forgetful,
+            desk=self.desk,
+            clock=now_us,
+        )
+        upkeep.start()
+        opened.callback(upkeep.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls can be made: it is not closed, and this is the process that opened it."""
+        return not self._closed and os.getpid() == self._pid
+
+    def close(self) -> None:
+        """End what is open, write what is left, let go of the ledger and its budgets. A second time does nothing."""
+        if not self.is_open:
+            return
+        for stream in list(self.streams):
+            stream.close()
+        self._closed = True
+        atexit.unregister(self.close)
+        self._close()
+
+    def begin(self, raw: bytes, headers: Headers) -> Opened | OwnReply:
+        """Read and begin a call, or answer it.
+
+        Args:
+            raw: the body.
+            headers: as the call has them, names in lower case.
+        """
+        reading = self._read(raw, headers)
+        if isinstance(reading, OwnReply):
+            return reading
+        kept = None
+        store = self.balances.store
+        if reading.is_strange and reading.conversation is not None and isinstance(store, _KnowsTiers):
+            kept = store.tier(reading.conversation)
+        return self.desk.begin(reading, key_id=credential_id(headers), kept=kept)
+
+    async def begin_async(self, raw: bytes, headers: Headers) -> Opened | OwnReply:
+        """Read and begin a call, or answer it, in a coroutine."""
+        reading = self._read(raw, headers)
+        if isinstance(reading, OwnReply):
+            return reading
+        kept = None
+        conversations = self.side().conversations
+        if reading.is_strange and reading.conversation is not None and conversations is not None:
+            kept = await conversations.tier(reading.conversation)
+        return self.desk.begin(reading, key_id=credential_id(headers), kept=kept)
+
+    def aside(self, kind: Kind, path: str, raw: bytes, headers: Headers) -> bytes | OwnReply:
+        """Answer a request that is refused; of one that has tokens counted, return the body for the decided model."""
+        refused = why_refused(provider_path(path)) if kind is Kind.REFUSED else None
+        if refused is not None:
+            return own_reply("not-supported", refused)
+        try:
+            return counted_body(self.desk, raw, with_task(readable_headers(headers)))
+        except MalformedRequest as error:
+            return own_reply("malformed", str(error))
+
+    def side(self) -> "Side":
+        """Return what the coroutines of the running event loop share."""
+        loop = asyncio.get_running_loop()
+        side = self._sides.get(loop)
+        if side is None:
+            side = self._sides[loop] = Side(self.ledger, self.balances)
+        return side
+
+    def refusal(self) -> OwnReply | None:
+        """Why no call can be made now, as an answer; None where one can."""
+        if not self.is_open:
+            return own_reply("internal", CLOSED if self._closed else FORKED)
+        trouble = self.ledger.trouble
+        if trouble is not None:
+            return own_reply("ledger", f"Tierwise cannot record calls now and sends none: {trouble}")
+        return None
+
+    def _read(self, raw: bytes, headers: Headers) -> Reading | OwnReply:
+        refusal = self.refusal()
+        if refusal is not None:
+            return refusal
+        try:
+            return self.desk.read(raw, with_task(readable_headers(headers)))
+        except MalformedRequest as error:
+            return own_reply("malformed", str(error))
+
+
+CLOSED: Final = "The session of Tierwise that this client belongs to is closed: calls are no longer made."
+FORKED: Final = (
+    "This process was forked after its session of Tierwise was opened, and has no ledger: make the client, and its "
+    "middleware or transport, after the fork."
+)
+
+
+class Side:
+    """What the coroutines of one event loop share."""
+
+    def __init__(self, ledger: SessionLedger, balances: Balances) -> None:
+        """Make the running loop's side."""
+        self.ledger = LoopSide(ledger)
+        self.budgets: AsyncBudgets = balances.for_loop()
+        self.conversations: SharedConversations | None = balances.conversations()
+
+
+def session_of(router: Router | Session, ledger: Path | str | None) -> Session:
+    """Return a session, or the one that this process has for a router and a ledger; open it where there is none yet.
+
+    Raises what `Session` raises.
+    """
+    if isinstance(router, Session):
+        return router
+    key = (router, _place(ledger))
+    with _opening:
+        session = _open_sessions.get(key)
+        if session is None or not session.is_open:
+            session = _open_sessions[key] = Session(router, ledger=ledger)
+        return session
+
+
+_opening: Final = threading.Lock()
+_open_sessions: Final[dict[tuple[Router, str | None], Session]] = {}
+
+
+def _place(ledger: Path | str | None) -> str | None:
+    return None if ledger is None else str(ledger) if is_shared(ledger) else str(Path(ledger).resolve())
+
+
+def _is_hard(policy: Policy) -> bool:
+    contracts = policy.contracts.values()
+    return any(
+        budget.hard
+        for budgets in (policy.budgets, *(each.budgets for each in contracts))
+        for budget in budgets
+    )
+
+
+def _without_ledger() -> Balances:
+    """Balances that begin with this process and end with it, for budgets that only warn."""
+    held = MemoryBudgets()
+    return Balances(store=held, for_loop=lambda: LocalBudgets(held), position=0, forgetful=held)
+
+
+@runtime_checkable
+class _KnowsTiers(Protocol):
+    """Balances that several processes share, and the tiers of their conversations."""
+
+    def tier(self, key: str) -> str | None: ...

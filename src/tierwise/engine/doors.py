@@ -1,0 +1,47 @@
+"""What every door does with the provider's paths: which are calls, which are refused, and how tokens are counted."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from tierwise.core.planning import Refused
+from tierwise.core.tasks import virtual_type
+from tierwise.engine.desk import Desk
+from tierwise.errors import MalformedRequest
+from tierwise.wire.requests import rewrite
+
+MESSAGES: Final = "/v1/messages"
+COUNT_TOKENS: Final = "/v1/messages/count_tokens"
+
+NOT_SUPPORTED: Final[Mapping[str, str]] = {
+    "/v1/messages/batches": "Tierwise does not route or price Message Batches yet. Send them to the provider itself.",
+    "/v1/complete": "Tierwise does not price text completions. Use the Messages API.",
+}
+"""Paths, with all below them, that are refused, and why: they cost money that would be missing in the ledger."""
+
+
+def why_refused(path: str) -> str | None:
+    """Say why a path is refused; None for one that is not."""
+    for refused, why in NOT_SUPPORTED.items():
+        if path == refused or path.startswith(refused + "/"):
+            return why
+    return None
+
+
+def counted_body(desk: Desk, raw: bytes, headers: Mapping[str, str]) -> bytes:
+    """The body of `count_tokens` as the decided model is sent it, where the caller named a task type for a model.
+
+    Args:
+        desk: decides.
+        raw: the body as it came.
+        headers: request headers by lower-case name, credentials left out.
+
+    Raises:
+        MalformedRequest: it cannot be read, or the policy refuses its type.
+    """
+    preview = desk.preview(raw, headers, counting=True)
+    if virtual_type(preview.plan.call.requested_model) is None:
+        return raw
+    if isinstance(preview.plan, Refused):
+        raise MalformedRequest(why=preview.plan.refusal.sentence)
+    changes = tuple(change for change in preview.plan.changes if change.path != ("max_tokens",))
+    return rewrite(preview.body, changes)

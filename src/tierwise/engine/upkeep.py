@@ -1,0 +1,135 @@
+"""What a gateway does beside its calls: it takes in what others tell the ledger, and lets go of what is over.
+
+Each second, the settlements and top-ups that were written by hand or by another gateway reach the budgets. Each
+minute, reservations of unknown cost that were kept for long enough are posted as assumed, accounts of ended windows
+are forgotten, and what texts' tokens were is learned again. A ledger that cannot be read is tried again.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from typing import Final, Protocol
+
+from tierwise.core.ledger import Entry, Settled, ToppedUp
+from tierwise.engine.budgets import BudgetStore
+from tierwise.engine.desk import Desk
+from tierwise.errors import BudgetStoreError, LedgerError
+from tierwise.stores.ledger.learning import calibration
+from tierwise.stores.ledger.query import Reader
+from tierwise.stores.ledger.reservations import overdue, told_since
+
+log = logging.getLogger("tierwise.upkeep")
+
+TICK_S: Final = 1.0
+ROUND_TICKS: Final = 60
+"""Ticks between two rounds of what is done each minute."""
+FAREWELL_S: Final = 5.0
+"""How long an end waits for a ledger that is being read."""
+FORGOTTEN_AFTER_S: Final = 3600
+"""How long after its window an account is still held: no call waits as long between its reading and its claim."""
+
+
+class Forgetful(Protocol):
+    """Balances that are held here, and can be forgotten."""
+
+    def forget_ended(self, at_us: int) -> None:
+        """Forget the accounts whose window has ended by a time."""
+        ...
+
+
+class Upkeep:
+    """One thread that looks after a gateway's budgets."""
+
+    def __init__(
+        self,
+        *,
+        read: Callable[[], Reader],
+        put: Callable[[Entry], None],
+        position: int,
+        budgets: BudgetStore,
+        forgetful: Forgetful | None,
+        desk: Desk,
+        clock: Callable[[], int],
+    ) -> None:
+        """Begin with the next `start`.
+
+        Args:
+            read: opens the ledger for reading.
+            put: hands an entry to the ledger.
+            position: up to which entries of the ledger the budgets know what was told.
+            budgets: the accounts.
+            forgetful: the accounts, where this process holds them.
+            desk: holds the policy in force, and is told of texts' tokens.
+            clock: tells microseconds since 1970 UTC.
+        """
+        self._read = read
+        self._put = put
+        self._position = position
+        self._budgets = budgets
+        self._forgetful = forgetful
+        self._desk = desk
+        self._clock = clock
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="tierwise-upkeep", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread, but do not wait long for a ledger that is being read."""
+        self._stop.set()
+        self._thread.join(FAREWELL_S)
+
+    def tick(self) -> None:
+        """Take in what was told since the last time."""
+        with closing(self._read()) as ledger:
+            self._position, told = told_since(ledger, self._position)
+        for entry in told:
+            try:
+                self._tell(entry)
+            except BudgetStoreError as error:  # the others are told all the same
+                log.error("%s", error)  # noqa: TRY400 — no traceback: the sentence is the news
+
+    def round(self) -> None:
+        """Do what is done each minute."""
+        policy = self._desk.book.policy
+        now = self._clock()
+        with closing(self._read()) as ledger:
+            late = overdue(ledger, now - policy.keep_for_s * 1_000_000)
+            if policy.prompt_bound == "calibrated":
+                self._desk.calibration = calibration(ledger)
+        for each in late:
+            note = f"kept for {policy.keep_for_s} s, and nobody could say what it cost: its worst case"
+            self._put(
+                Settled(
+                    call_id=each.call_id, at_us=now, cost_nanos=each.amount_nanos, basis="assumed", note=note
+                )
+            )
+        if late:
+            log.warning(
+                "%d reservations of unknown cost were posted as assumed, at their worst case", len(late)
+            )
+        if self._forgetful is not None:
+            self._forgetful.forget_ended(now - FORGOTTEN_AFTER_S * 1_000_000)
+
+    def _tell(self, entry: Settled | ToppedUp) -> None:
+        match entry:
+            case Settled(call_id=call_id, cost_nanos=cost):
+                self._budgets.settle(call_id, cost)
+            case ToppedUp(entry_id=entry_id, account=account, amount_nanos=amount):
+                self._budgets.top_up(entry_id, account, amount)
+
+    def _run(self) -> None:
+        ticks = 0
+        while not self._stop.wait(TICK_S):
+            try:
+                self.tick()
+                if ticks % ROUND_TICKS == 0:
+                    self.round()
+            except LedgerError as error:
+                log.warning("the ledger cannot be read for upkeep: %s", error)
+            except Exception:
+                log.exception("upkeep failed, and goes on")
+            ticks += 1

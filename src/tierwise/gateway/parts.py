@@ -1,0 +1,130 @@
+"""The parts of a running gateway: made when its server starts, unmade when it stops."""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tierwise.config import Book
+from tierwise.engine.balances import Balances, hold_balances
+from tierwise.engine.budgets import Warnings
+from tierwise.engine.clock import call_ids, now_us
+from tierwise.engine.desk import Desk
+from tierwise.engine.ledger import LoopLedger
+from tierwise.engine.upkeep import Upkeep
+from tierwise.gateway.messages import Parts
+from tierwise.gateway.meters import Meters
+from tierwise.gateway.reload import PolicyFile
+from tierwise.gateway.warn_post import WarnPost
+from tierwise.stores.conversations import Conversations
+from tierwise.stores.ledger.opening import open_ledger, read_ledger, shown
+from tierwise.upstream.client import HttpUpstream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How one gateway is run."""
+
+    book: Book
+    policy_path: Path | None
+    """The file that `book` was read from, watched for edits; None watches nothing."""
+    ledger: Path | str
+    """A file, or the address of a database that several gateways share."""
+    host: str = "127.0.0.1"
+    port: int = 4000
+    key: str | None = None
+    """The gateway's own credential."""
+    drain_s: int = 30
+    """How long calls in flight may take after SIGTERM, in seconds."""
+    workers: int = 1
+    """Processes that take calls."""
+    warn_url: str | None = None
+    """Where warnings of budgets are posted, in place of the policy's."""
+    upstream: str | None = None
+    """Where calls go, in place of the policy's `base_url`."""
+
+    def redirected(self, book: Book) -> Book:
+        """Return a book whose calls go where these settings send them."""
+        if self.upstream is None:
+            return book
+        policy = book.policy
+        return replace(
+            book, policy=replace(policy, upstream=replace(policy.upstream, base_url=self.upstream))
+        )
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncGenerator[Parts]:
+    """Make the parts and begin what goes on beside the calls; at the end, write what is left and let go of all."""
+    policy = settings.book.policy
+    loop = asyncio.get_running_loop()
+    desk = Desk(settings.book, conversations=Conversations(), clock=now_us, new_id=call_ids())
+    ledger = LoopLedger(open_ledger(settings.ledger, durability=policy.durability), loop)
+    upstream = HttpUpstream(policy.upstream)
+    balances = await asyncio.to_thread(hold_balances, settings.ledger, store=policy.budget_store)
+    desk.share = balances.share
+    upkeep = Upkeep(
+        read=lambda: read_ledger(settings.ledger),
+        put=ledger.put,
+        position=balances.position,
+        budgets=balances.store,
+        forgetful=balances.forgetful,
+        desk=desk,
+        clock=now_us,
+    )
+    warn_url = settings.warn_url or policy.warn_url
+    post = None if warn_url is None else WarnPost(warn_url)
+    policy_file = None if settings.policy_path is None else PolicyFile(settings.policy_path, desk)
+    budgets = balances.for_loop()
+    parts = Parts(
+        desk=desk,
+        ledger=ledger,
+        budgets=budgets,
+        conversations=balances.conversations(),
+        warnings=Warnings(None if post is None else post.tell),
+        upstream=upstream,
+        meters=Meters(),
+        clock=now_us,
+        key=settings.key,
+        health=lambda: _health(settings, parts, policy_file, balances),
+    )
+    beside: list[Coroutine[Any, Any, None]] = []
+    if policy_file is not None:
+        beside.append(policy_file.watch())
+    if post is not None:
+        beside.append(post.run())
+    tasks = [asyncio.create_task(each) for each in beside]
+    upkeep.start()
+    try:
+        yield parts
+    finally:
+        if post is not None:
+            await post.drain()
+        for task in tasks:
+            task.cancel()
+        await asyncio.to_thread(upkeep.close)
+        await upstream.close()
+        await asyncio.to_thread(balances.close)
+        await asyncio.to_thread(ledger.close)
+
+
+def _health(
+    settings: Settings, parts: Parts, policy_file: PolicyFile | None, balances: Balances
+) -> dict[str, Any]:
+    policy = settings.book.policy
+    troubles = (parts.ledger.trouble, None if policy.when_lost == "allow" else balances.trouble())
+    return {
+        "status": "ok" if troubles == (None, None) else "failing",
+        "pid": os.getpid(),
+        "policy": parts.desk.book.policy.version,
+        "policy_problem": None if policy_file is None else policy_file.problem,
+        "ledger": shown(settings.ledger),
+        "ledger_problem": parts.ledger.trouble,
+        "budget_store": policy.budget_store,
+        "budget_store_problem": balances.trouble(),
+        "upstream": parts.desk.book.policy.upstream.base_url,
+        **parts.meters.snapshot(),
+    }
