@@ -52,6 +52,16 @@ class Decided:
     """One sentence a reason."""
     changes: tuple[str, ...]
     """What fitting changed in the body, one short line each."""
+    purpose: str | None = None
+    """Whose wish it was: `audit` where the audit made the call; None for a caller's own."""
+    attempt: int = 1
+    """Counts the calls that were made for one request, from 1: a retry is a call of its own."""
+    first_call_id: str | None = None
+    """The call that this one is another attempt of, or a comparison with; None for a first one."""
+    batch_id: str | None = None
+    """The provider's id of the Message Batch that it was an item of."""
+    custom_id: str | None = None
+    """The caller's own id of the item."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,8 @@ Columns: TypeAlias = tuple[str, ...]
 DECIDED: Final[Columns] = (
     "call_id", "kind", "at_us", "task_type", "declared", "unknown_type", "nearest_type", "task_id", "run_id", "agent",
     "key_id", "requested_model", "tier", "decided_model", "acts", "stream", "max_tokens_asked", "max_tokens_sent",
-    "policy_version", "selection_probability", "reasons", "changes",
+    "policy_version", "selection_probability", "reasons", "changes", "purpose", "attempt", "first_call_id", "batch_id",
+    "custom_id",
 )  # fmt: skip
 SET_ASIDE: Final[Columns] = (
     "call_id", "kind", "at_us", "reserved_nanos", "accounts", "prompt_bytes", "prompt_kind",
@@ -43,7 +44,8 @@ def decided_row(entry: Decided) -> Row:
         entry.call_id, "decided", entry.at_us, entry.task_type, entry.declared, entry.unknown_type, entry.nearest_type,
         entry.task_id, entry.run_id, entry.agent, entry.key_id, entry.requested_model, entry.tier, entry.decided_model,
         entry.acts, entry.stream, entry.max_tokens_asked, entry.max_tokens_sent, entry.policy_version,
-        entry.selection_probability, _encode(entry.reasons).decode(), _encode(entry.changes).decode(),
+        entry.selection_probability, _encode(entry.reasons).decode(), _encode(entry.changes).decode(), entry.purpose,
+        entry.attempt, entry.first_call_id, entry.batch_id, entry.custom_id,
     )  # fmt: skip
 
 

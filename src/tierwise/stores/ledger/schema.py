@@ -89,6 +89,11 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     """,
     """
     ALTER TABLE entries ADD COLUMN key_id TEXT;
+    ALTER TABLE entries ADD COLUMN purpose TEXT;
+    ALTER TABLE entries ADD COLUMN attempt INTEGER;
+    ALTER TABLE entries ADD COLUMN first_call_id TEXT;
+    ALTER TABLE entries ADD COLUMN batch_id TEXT;
+    ALTER TABLE entries ADD COLUMN custom_id TEXT;
     ALTER TABLE entries ADD COLUMN prompt_bytes INTEGER;
     ALTER TABLE entries ADD COLUMN prompt_kind TEXT;
     ALTER TABLE entries ADD COLUMN basis TEXT;
@@ -168,7 +173,8 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     SELECT
         d.call_id, d.at_us, d.task_type, d.declared, d.unknown_type, d.nearest_type, d.task_id, d.run_id, d.agent,
         d.key_id, d.requested_model, d.tier, d.decided_model, d.acts, d.stream, d.max_tokens_asked, d.max_tokens_sent,
-        d.policy_version, d.selection_probability, d.reasons, d.changes,
+        d.policy_version, d.selection_probability, d.reasons, d.changes, d.purpose, d.attempt, d.first_call_id,
+        d.batch_id, d.custom_id,
         e.kind AS ending, e.at_us AS ended_us, e.served_model, e.stop_reason, e.input_tokens,
         e.cache_write_5m_tokens, e.cache_write_1h_tokens, e.cache_read_tokens, e.output_tokens,
         e.web_search_requests, e.thinking_tokens, coalesce(e.cost_nanos, s.cost_nanos) AS cost_nanos,
