@@ -42,7 +42,7 @@ format: $(VENV)/.ready ## let ruff rewrite what it can
 
 lock: $(VENV)/.ready ## compile requirements/dev.lock again, newest versions
 	$(PYTHON) -m venv $(VENV)-lock && $(VENV)-lock/bin/pip install --quiet uv
-	$(VENV)-lock/bin/uv pip compile pyproject.toml --all-extras --group dev --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header --upgrade -o requirements/dev.lock
+	$(VENV)-lock/bin/uv pip compile pyproject.toml --all-extras --group dev --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header --no-strip-extras --upgrade -o requirements/dev.lock
 	rm -rf $(VENV)-lock
 
 clean: ## remove what the other targets made
