@@ -13,6 +13,7 @@ from typing import Any
 from support.policies import book
 from support.transcripts import MemoryUpstream, Script, Transcript
 from tierwise.config import Book
+from tierwise.engine.batches import BatchDesk
 from tierwise.engine.budgets import BudgetStore, LocalBudgets, Warnings
 from tierwise.engine.clock import call_ids, now_us
 from tierwise.engine.desk import Desk
@@ -22,7 +23,7 @@ from tierwise.gateway.messages import Parts
 from tierwise.gateway.meters import Meters
 from tierwise.stores.budgets.memory import MemoryBudgets
 from tierwise.stores.conversations import Conversations
-from tierwise.stores.ledger.sqlite import open_ledger
+from tierwise.stores.ledger.sqlite import open_ledger, read_ledger
 from tierwise.stores.ledger.writer import EntryStore
 from tierwise.upstream.port import Upstream
 
@@ -239,11 +240,14 @@ async def gateway_in_memory(
     async def parts() -> AsyncGenerator[Parts]:
         ledger = LoopLedger(store(ledger_path), asyncio.get_running_loop())
         desk = Desk(policy or book(), conversations=Conversations(), clock=now_us, new_id=call_ids())
+        held, warnings = LocalBudgets(budgets or MemoryBudgets()), Warnings()
         made = Parts(
             desk=desk,
             ledger=ledger,
-            budgets=LocalBudgets(budgets or MemoryBudgets()),
-            warnings=Warnings(),
+            budgets=held,
+            warnings=warnings,
+            batches=BatchDesk(desk=desk, ledger=ledger, budgets=held, warnings=warnings, clock=now_us),
+            read=lambda: read_ledger(ledger_path),
             upstream=upstream,
             meters=Meters(),
             clock=now_us,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tierwise.core.budgets import Balance, amount_on, cost_on
-from tierwise.core.ledger import Decided, Entry, Failed, Posted, SetAside, Settled, ToppedUp
+from tierwise.core.ledger import Batched, Decided, Entry, Failed, Posted, SetAside, Settled, ToppedUp
 from tierwise.stores.ledger.reports import By, Totals
 from tierwise.usage import Usage
 
@@ -69,6 +69,8 @@ def folded(entries: Iterable[Entry]) -> Folded:
                 calls[entry.call_id].settled = entry
             case ToppedUp():
                 top_ups.append(entry)
+            case Batched():
+                pass
     unknown: dict[str, int] = {}
     for call in calls.values():
         if call.decided.unknown_type is not None:

@@ -57,5 +57,7 @@ class Call:
     """Whether `fallbacks` is there."""
     thread: bool = False
     """Whether `thread` is there: a continuation that holds only the new messages."""
+    batch: bool = False
+    """Whether it is an item of a Message Batch, which is billed at half price."""
     opening: str | None = None
     """Fingerprint of the first message; the same for every turn of a conversation."""

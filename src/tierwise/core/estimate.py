@@ -151,7 +151,10 @@ def _by_model(
     us_only = call.inference_geo == "us"
     cards: list[Estimate] = []
     for fast in (False, True) if call.speed == "fast" else (False,):
-        lines = [UsageLine(model=model, usage=usage, fast=fast, us_only=us_only) for usage in usages]
+        lines = [
+            UsageLine(model=model, usage=usage, fast=fast, us_only=us_only, batch=call.batch)
+            for usage in usages
+        ]
         costs = [prices.exact_cost(Metered(lines=(line,)), at_us) for line in lines]
         known = [attos for attos in costs if attos is not None]
         if len(known) == len(costs):

@@ -3,7 +3,8 @@
 A call has one `Decided` and one ending: `Posted` where the provider says what it consumed, `Failed` where
 there is no reply or its usage is unknown. Between them, a call under a budget has one `SetAside`: the reservation,
 which its ending settles, voids where nothing is billed, and keeps where the cost is unknown. What a call of unknown
-cost came to is told later, once, by a `Settled`. A `ToppedUp` is no call's: it raises the limit of an account.
+cost came to is told later, once, by a `Settled`. Two are no call's: a `ToppedUp` raises the limit of an account, and a
+`Batched` tells under which id the provider knows a Message Batch, whose items are calls.
 """
 
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class Decided:
     first_call_id: str | None = None
     """The call that this one is another attempt of, or a comparison with; None for a first one."""
     batch_id: str | None = None
-    """The provider's id of the Message Batch that it was an item of."""
+    """The gateway's own id of the Message Batch that it was an item of; `Batched` tells the provider's."""
     custom_id: str | None = None
     """The caller's own id of the item."""
 
@@ -121,6 +122,9 @@ class Posted:
     timings: Timings
     request_id: str | None
     """The provider's own id of the call."""
+    batch_id: str | None = None
+    """The provider's id of the Message Batch whose results told it. Of an item, the first ending counts: results may
+    be fetched again."""
 
 
 class Fault(StrEnum):
@@ -154,6 +158,8 @@ class Failed:
     price_version: str
     timings: Timings
     request_id: str | None
+    batch_id: str | None = None
+    """As in `Posted`."""
 
 
 Basis: TypeAlias = Literal["reconciled", "assumed"]
@@ -187,5 +193,16 @@ class ToppedUp:
     why: str
 
 
-Entry: TypeAlias = Decided | SetAside | Posted | Failed | Settled | ToppedUp
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batched:
+    """The provider took a Message Batch, and gave it an id: durable before the caller is told of it."""
+
+    entry_id: str
+    """The gateway's own id of the batch, as its items' decisions have it."""
+    at_us: int
+    batch_id: str
+    """The provider's."""
+
+
+Entry: TypeAlias = Decided | SetAside | Posted | Failed | Settled | ToppedUp | Batched
 """What the ledger is told."""

@@ -1,7 +1,7 @@
 """The desk: where a call is read, planned and given its machine. Every door, gateway or client, begins here."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tierwise.config import Book
 from tierwise.core.calibration import UNCALIBRATED, Calibration
@@ -51,6 +51,20 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One item of a Message Batch, before its budgets are asked."""
+
+    call_id: str
+    at_us: int
+    """When it was read, in microseconds since 1970 UTC."""
+    body: Body
+    asked: Asked
+    book: Book
+    keep_tier: Callable[[str], None]
+    """Remembers another tier for its conversation than was decided first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
     """What a call would be sent as."""
 
@@ -82,7 +96,8 @@ class Desk:
         """What is known of texts' tokens."""
         self._conversations = conversations
         self._clock = clock
-        self._new_id = new_id
+        self.new_id = new_id
+        """Makes an id."""
         self.share: Callable[[str, str, int], None] | None = None
         """Tells other gateways the tier of a conversation: its key, the tier, for how many seconds."""
 
@@ -125,30 +140,62 @@ class Desk:
             key_id: names the caller's credential, without telling it; empty where there is none to tell apart.
             kept: the tier that its conversation has elsewhere; None where nobody knows one.
         """
-        book, at_us = reading.book, reading.at_us
-        kept = reading.kept or kept
-        planned = plan(reading.call, reading.task, policy=book.policy, kept=kept)
-        if isinstance(planned, Plan) and planned.decision.tier is not None:
-            self._keep(reading, planned.decision.tier)
-        call_id = self._new_id()
-        asked: Asked = planned
-        if isinstance(planned, Plan) and is_counted(planned):
-            asked = ask(
-                planned,
-                measure(reading.raw, reading.call),
-                call_id=call_id,
-                key_id=key_id,
-                prices=book.prices,
-                at_us=at_us,
-                is_new=kept is None and reading.call.turns <= 1,
-                calibration=self.calibration,
-            )
-        exchange = Exchange(asked, prices=book.prices, call_id=call_id, read_us=at_us, key_id=key_id or None)
+        call_id = self.new_id()
+        exchange = Exchange(
+            self._ask(reading, call_id=call_id, key_id=key_id, kept=kept),
+            prices=reading.book.prices,
+            call_id=call_id,
+            read_us=reading.at_us,
+            key_id=key_id or None,
+        )
         return Opened(
             call_id=call_id,
             body=reading.body,
             exchange=exchange,
             keep_tier=lambda tier: self._keep(reading, tier),
+        )
+
+    def begin_item(self, raw: bytes, headers: Mapping[str, str], *, key_id: str) -> Item:
+        """Read and plan one item of a Message Batch, and work out what it asks of its budgets, at batch rates.
+
+        Args:
+            raw: its `params`.
+            headers: those of the batch's request: they hold for each item.
+            key_id: names the caller's credential, without telling it.
+
+        Raises:
+            MalformedRequest: it cannot be read as a Messages request.
+        """
+        reading = self.read(raw, headers)
+        reading = replace(reading, call=replace(reading.call, batch=True))
+        call_id = self.new_id()
+        asked = self._ask(reading, call_id=call_id, key_id=key_id)
+        return Item(
+            call_id=call_id,
+            at_us=reading.at_us,
+            body=reading.body,
+            asked=asked,
+            book=reading.book,
+            keep_tier=lambda tier: self._keep(reading, tier),
+        )
+
+    def _ask(self, reading: Reading, *, call_id: str, key_id: str, kept: str | None = None) -> Asked:
+        """Plan a call that was read, and say what it asks of its budgets."""
+        kept = reading.kept or kept
+        planned = plan(reading.call, reading.task, policy=reading.book.policy, kept=kept)
+        if isinstance(planned, Plan) and planned.decision.tier is not None:
+            self._keep(reading, planned.decision.tier)
+        if not isinstance(planned, Plan) or not is_counted(planned):
+            return planned
+        return ask(
+            planned,
+            measure(reading.raw, reading.call),
+            call_id=call_id,
+            key_id=key_id,
+            prices=reading.book.prices,
+            at_us=reading.at_us,
+            is_new=kept is None and reading.call.turns <= 1,
+            calibration=self.calibration,
         )
 
     def open(self, raw: bytes, headers: Mapping[str, str], *, key_id: str = "") -> Opened:

@@ -11,6 +11,9 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 LARGEST_BODY: Final = 32 * 2**20
 """The provider's own limit of a request, in bytes; beyond it the answer is 413."""
 
+LARGEST_BATCH: Final = 256 * 2**20
+"""The same, of a Message Batch."""
+
 
 class BodyTooLarge(Exception):
     """The request's body is larger than the provider takes."""
@@ -20,11 +23,11 @@ class CallerLeftEarly(Exception):
     """The caller closed its connection before its request was whole."""
 
 
-async def read_body(receive: Receive) -> bytes:
+async def read_body(receive: Receive, largest: int = LARGEST_BODY) -> bytes:
     """Return the request's whole body.
 
     Raises:
-        BodyTooLarge: it is larger than `LARGEST_BODY`; the rest is not read.
+        BodyTooLarge: it is larger than `largest` bytes; the rest is not read.
         CallerLeftEarly: the connection closed before its end.
     """
     message = await receive()
@@ -32,7 +35,7 @@ async def read_body(receive: Receive) -> bytes:
         raise CallerLeftEarly
     body: bytes = message.get("body", b"")
     if not message.get("more_body", False):
-        if len(body) > LARGEST_BODY:
+        if len(body) > largest:
             raise BodyTooLarge
         return body
     parts = [body]
@@ -43,7 +46,7 @@ async def read_body(receive: Receive) -> bytes:
             raise CallerLeftEarly
         parts.append(message.get("body", b""))
         size += len(parts[-1])
-        if size > LARGEST_BODY:
+        if size > largest:
             raise BodyTooLarge
     return b"".join(parts)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from tierwise.core.changes import Change
 from tierwise.engine.balances import SharedConversations
+from tierwise.engine.batches import BatchDesk
 from tierwise.engine.budgets import AsyncBudgets, Warnings
 from tierwise.engine.desk import Desk, Opened
 from tierwise.engine.doors import COUNT_TOKENS
@@ -25,6 +26,7 @@ from tierwise.gateway.asgi import BodyTooLarge, CallerLeftEarly, Receive, Scope,
 from tierwise.gateway.caller import AsgiCaller
 from tierwise.gateway.errors import answer_error
 from tierwise.gateway.meters import Meters
+from tierwise.stores.ledger.query import Reader
 from tierwise.upstream.port import Outgoing, Upstream
 from tierwise.wire.requests import counting_body, rewrite
 
@@ -44,6 +46,9 @@ class Parts:
     """The gateway's own credential, for callers that bring none."""
     health: Callable[[], dict[str, Any]]
     """Tells how the gateway is."""
+    batches: BatchDesk
+    read: Callable[[], Reader]
+    """Opens the ledger for reading."""
     conversations: SharedConversations | None = None
     """Conversations that other gateways may know; None where there is no other."""
 

@@ -1,0 +1,163 @@
+"""`/v1/messages/batches`: a batch goes out item by item decided, and its results come back read.
+
+Everything else about batches passes through. Where a reply names the address of results, it becomes a path, so that
+the SDKs, which follow it, fetch them here and not from the provider.
+"""
+
+import re
+from contextlib import closing
+from typing import Final
+
+from tierwise.core.budgets import Denied
+from tierwise.engine.batch_results import BatchResults
+from tierwise.engine.batches import Declined, OpenedBatch
+from tierwise.engine.doors import BATCHES
+from tierwise.engine.endings import readable, why_no_reply
+from tierwise.engine.headers import (
+    budget_headers,
+    credential_id,
+    has_credential,
+    outgoing_headers,
+    readable_headers,
+    returned_headers,
+)
+from tierwise.errors import MalformedRequest, UpstreamError
+from tierwise.gateway.asgi import (
+    LARGEST_BATCH,
+    BodyTooLarge,
+    CallerLeftEarly,
+    Receive,
+    Scope,
+    Send,
+    answer,
+    read_body,
+)
+from tierwise.gateway.errors import answer_error
+from tierwise.gateway.messages import NO_CREDENTIAL, Parts, target
+from tierwise.gateway.passthrough import relay
+from tierwise.upstream.port import Headers, Outgoing, Reply
+from tierwise.wire.batches import at_this_address
+from tierwise.wire.replies import read_reply
+
+TOO_LARGE: Final = "The batch is larger than the 256 MB that the provider takes."
+
+_RESULTS: Final = re.compile(re.escape(BATCHES) + "/([^/]+)/results")
+
+
+def is_of_batches(path: str) -> bool:
+    """Whether a path is one of Message Batches."""
+    return path == BATCHES or path.startswith(BATCHES + "/")
+
+
+async def batches(scope: Scope, receive: Receive, send: Send, parts: Parts) -> None:
+    """Serve a request about batches."""
+    creates = scope["method"] == "POST" and scope["path"] == BATCHES
+    if creates and parts.ledger.trouble is not None:
+        sentence = f"Tierwise cannot record calls now and sends none: {parts.ledger.trouble}"
+        return await answer_error(send, "ledger", sentence)
+    if parts.key is None and not has_credential(scope["headers"]):
+        return await answer_error(send, "no-credential", NO_CREDENTIAL)
+    try:
+        body = await read_body(receive, LARGEST_BATCH)
+    except BodyTooLarge:
+        return await answer_error(send, "too-large", TOO_LARGE)
+    except CallerLeftEarly:
+        return None
+    if creates:
+        return await _create(scope, send, parts, body)
+    return await _pass(scope, send, parts, body)
+
+
+async def _create(scope: Scope, send: Send, parts: Parts, body: bytes) -> None:
+    key_id = credential_id(scope["headers"])
+    try:
+        opened = await parts.batches.open(body, readable_headers(scope["headers"]), key_id=key_id)
+    except MalformedRequest as error:
+        return await answer_error(send, "malformed", str(error))
+    if isinstance(opened, Declined):
+        return await _decline(send, opened)
+    if not await parts.batches.book(opened):
+        sentence = "The reservations of this batch could not be written down in time, so it was not sent."
+        return await answer_error(send, "ledger", sentence)
+    parts.meters.calls += len(opened.items)
+    return await _send_out(scope, send, parts, opened)
+
+
+async def _decline(send: Send, declined: Declined) -> None:
+    headers = () if declined.denied is None else _of_budget(declined.denied, declined.at_us)
+    await answer_error(send, declined.code, declined.sentence, call_id=declined.call_id, headers=headers)
+
+
+def _of_budget(denied: Denied, at_us: int) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple(budget_headers(denied, at_us=at_us))
+
+
+async def _send_out(scope: Scope, send: Send, parts: Parts, opened: OpenedBatch) -> None:
+    try:
+        reply = await parts.upstream.send(_outgoing(scope, parts, opened.body, opened.betas))
+        with closing(reply):
+            body = await reply.read()
+    except UpstreamError as error:
+        code = await parts.batches.unanswered(opened, error)
+        return await answer_error(send, code, str(error))
+    if reply.status >= 400:
+        error_type = read_reply(body, status=reply.status).error
+        await parts.batches.turned_down(opened, error_type or "api_error")
+    else:
+        await parts.batches.taken(opened, body if readable(reply.headers) else b"")
+    return await _answer(send, reply, body)
+
+
+async def _pass(scope: Scope, send: Send, parts: Parts, body: bytes) -> None:
+    parts.meters.passed_through += 1
+    try:
+        reply = await parts.upstream.send(_outgoing(scope, parts, body))
+        if reply.status != 200 or not readable(reply.headers):
+            return await relay(reply, send)
+        if scope["method"] == "GET" and (fetched := _RESULTS.fullmatch(scope["path"])):
+            return await _relay_results(fetched[1], reply, send, parts)
+        with closing(reply):
+            body = await reply.read()
+        return await _answer(send, reply, body)
+    except UpstreamError as error:
+        return await answer_error(send, why_no_reply(error), str(error))
+
+
+async def _relay_results(batch_id: str, reply: Reply, send: Send, parts: Parts) -> None:
+    """Let chunks past as they are, each once the next is here: the last one waits for its endings to be durable."""
+    results = BatchResults(
+        batch_id,
+        desk=parts.desk,
+        ledger=parts.ledger,
+        budgets=parts.budgets,
+        read=parts.read,
+        clock=parts.clock,
+    )
+    headers = returned_headers(reply.headers)
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    held = b""
+    try:
+        async for chunk in reply.chunks():
+            if held:
+                await send({"type": "http.response.body", "body": held, "more_body": True})
+            await results.take(chunk)
+            held = chunk
+    except UpstreamError:
+        await results.end(whole=False)
+        return  # the server closes the connection: the caller must not take the body for a whole one
+    finally:
+        reply.close()
+    await results.end(whole=True)
+    await send({"type": "http.response.body", "body": held, "more_body": False})
+
+
+async def _answer(send: Send, reply: Reply, body: bytes) -> None:
+    headers = [each for each in returned_headers(reply.headers) if each[0] != b"content-length"]
+    if readable(reply.headers):
+        body = at_this_address(body)
+    await answer(send, reply.status, headers, body)
+
+
+def _outgoing(scope: Scope, parts: Parts, body: bytes, betas: tuple[bytes, ...] = ()) -> Outgoing:
+    headers: Headers = outgoing_headers(scope["headers"], key=parts.key, betas=betas)
+    return Outgoing(method=scope["method"], target=target(scope), headers=headers, body=body)
