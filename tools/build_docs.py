@@ -320,7 +320,7 @@ _MEANINGS: Final[Mapping[str, str]] = {
     "budget-store": "The store of the balances cannot be reached, so nobody knows what a hard budget has left.",
     "unpriced": "The model has no price, and a hard budget or `max_cost_usd` counts the call.",
     "too-dear": "The call's worst case is above its contract's `max_cost_usd`, at every useful cap.",
-    "not-supported": "Message Batches and text completions: they would cost money that the ledger does not see.",
+    "not-supported": "Text completions: they would cost money that the ledger does not see.",
     "no-credential": "The caller brings no key and the gateway has none.",
     "not-found": "No such path. The provider's API is under `/v1/`, the gateway's own pages under `/tierwise/`.",
     "too-large": "The body is larger than the 32 MB that the provider takes.",

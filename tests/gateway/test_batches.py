@@ -1,5 +1,7 @@
 """Message Batches with the real SDK, from the making of a batch to the ledger's last nanodollar."""
 
+import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,9 +9,13 @@ from typing import Any
 import anthropic
 import pytest
 
+from support.asgi import Got, call, gateway_in_memory
 from support.gateways import RunningGateway, running_gateway
+from support.plays import calls
 from support.policies import TWO_TIERS
 from support.processes import BUDGETED, breaches, served_gateway, totals
+from support.transcripts import JSON, Transcript
+from tierwise.errors import UpstreamDropped, UpstreamError, UpstreamUnreachable
 from tierwise.sandbox.server import Running, running
 
 
@@ -69,13 +75,13 @@ def test_a_batch_costs_in_the_ledger_what_the_provider_bills_to_the_nanodollar(
     assert batches.retrieve(made.id).processing_status == "ended"
     results = list(batches.results(made.id))
 
-    calls = gateway.calls()
+    recorded = gateway.calls()
     bill = sandbox.billing()
     assert before[1] >= bill["total_nanos"] > 0
     assert [result.custom_id for result in results] != [request["custom_id"] for request in requests]
-    assert len(calls) == len(results) == 127
-    assert {call["batch_id"] for call in calls} == {made.id}
-    assert sum(call["cost_nanos"] for call in calls) == bill["total_nanos"]
+    assert len(recorded) == len(results) == 127
+    assert {call["batch_id"] for call in recorded} == {made.id}
+    assert sum(call["cost_nanos"] for call in recorded) == bill["total_nanos"]
     assert totals(gateway.ledger_path) == (bill["total_nanos"], 0)
     assert breaches(gateway.ledger_path) == 0
 
@@ -178,3 +184,31 @@ def test_a_batch_is_settled_by_another_process_after_the_first_was_killed(
     assert (pending >= bill, posted) == (True, 0)
     assert totals(tmp_path / "ledger.sqlite3") == (bill, 0)
     assert breaches(tmp_path / "ledger.sqlite3") == 0
+
+
+@pytest.mark.parametrize(
+    ("why", "cost"), [(UpstreamUnreachable(why="refused"), 0), (UpstreamDropped(why="reset"), None)]
+)
+def test_a_batch_without_a_reply_costs_nothing_only_where_it_cannot_have_arrived(
+    tmp_path: Path, why: UpstreamError, cost: int | None
+) -> None:
+    body = json.dumps({"requests": [item("a"), item("b")]}).encode()
+    got = asyncio.run(send(tmp_path / "l.sqlite3", Transcript(no_reply=why), body))
+
+    assert got.status == 502
+    assert [call["cost_nanos"] for call in calls(tmp_path / "l.sqlite3")] == [cost] * 2
+
+
+def test_a_batch_whose_id_cannot_be_read_has_an_unknown_cost(tmp_path: Path) -> None:
+    body = json.dumps({"requests": [item("a")]}).encode()
+    got = asyncio.run(send(tmp_path / "l.sqlite3", Transcript(headers=JSON, chunks=(b"{}",)), body))
+
+    assert (got.status, got.body) == (200, b"{}")
+    assert [(call["error"], call["cost_nanos"]) for call in calls(tmp_path / "l.sqlite3")] == [
+        ("no-usage", None)
+    ]
+
+
+async def send(ledger: Path, reply: Transcript, body: bytes) -> Got:
+    async with gateway_in_memory(ledger, reply) as app:
+        return await call(app, "POST", "/v1/messages/batches", body=body)

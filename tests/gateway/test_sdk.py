@@ -151,7 +151,8 @@ def test_tokens_are_counted_for_the_decided_model(client: anthropic.Anthropic) -
 
 def test_the_models_are_listed_page_by_page(client: anthropic.Anthropic, sandbox: Running) -> None:
     with anthropic.Anthropic(base_url=sandbox.base_url, api_key="any") as direct:
-        assert list(client.models.list(limit=5)) == list(direct.models.list(limit=5))
+        listed = [model for model in client.models.list(limit=5) if not model.id.startswith("task/")]
+        assert listed == list(direct.models.list(limit=5))
         assert client.models.retrieve("claude-haiku-5-5") == direct.models.retrieve("claude-haiku-5-5")
 
 
