@@ -14,6 +14,7 @@ from support.policies import TWO_TIERS, with_upstream
 from support.waiting import eventually
 from tierwise.config import load_book
 from tierwise.gateway.parts import Settings
+from tierwise.gateway.protocol import Protocol
 from tierwise.gateway.server import gateway, listen
 from tierwise.sandbox.server import Running
 
@@ -93,7 +94,7 @@ def running_gateway(
     server = _Server(
         uvicorn.Config(
             gateway(settings),
-            http="httptools",
+            http=Protocol,
             loop="uvloop",
             lifespan="on",
             ws="none",
