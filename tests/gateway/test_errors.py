@@ -276,7 +276,20 @@ def test_an_error_of_a_call_that_was_read_carries_its_id_in_the_ledger(path: Pat
     assert got.header(b"x-tierwise-call-id") == recorded["call_id"].encode()
 
 
-@pytest.mark.parametrize("code", ["malformed", "not-supported", "no-credential", "unknown-key", "not-allowed", "not-found", "too-large", "too-slow", "busy"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "malformed",
+        "not-supported",
+        "no-credential",
+        "unknown-key",
+        "not-allowed",
+        "not-found",
+        "too-large",
+        "too-slow",
+        "busy",
+    ],
+)
 def test_a_request_that_never_was_a_call_is_not_in_the_ledger(path: Path, code: str) -> None:
     WAYS[code](path)
 

@@ -18,6 +18,8 @@ from tierwise.engine.clock import call_ids, now_us
 from tierwise.engine.desk import Desk
 from tierwise.engine.ledger import LoopLedger
 from tierwise.gateway.app import Gateway
+from tierwise.gateway.door import Door
+from tierwise.gateway.intake import Intake
 from tierwise.gateway.messages import Parts
 from tierwise.gateway.meters import Meters
 from tierwise.stores.budgets.memory import MemoryBudgets
@@ -81,6 +83,7 @@ class Caller:
         raw_path: bytes | None = None,
         on_part: Callable[[Got], None] | None = None,
         stays: bool = True,
+        pauses: bool = False,
     ) -> None:
         """Prepare it.
 
@@ -94,10 +97,13 @@ class Caller:
             raw_path: as it was escaped; None is the path itself.
             on_part: called when the answer begins and at each of its parts.
             stays: False leaves in the middle of the request's body.
+            pauses: falls silent there.
         """
         self.got = Got()
         self._app = app
-        self._body = iter([body]) if isinstance(body, bytes) else chain(body, [b""] if stays else [])
+        self._body = (
+            iter([body]) if isinstance(body, bytes) else chain(body, [b""] if stays and not pauses else [])
+        )
         self._whole = isinstance(body, bytes)
         self._stays = stays
         self._on_part = on_part
@@ -229,6 +235,8 @@ async def gateway_in_memory(
     key: str | None = None,
     store: Callable[[Path], EntryStore] = open_ledger,
     budgets: BudgetStore | None = None,
+    door: Door | None = None,
+    intake: Intake | None = None,
 ) -> AsyncGenerator[Gateway]:
     """The real app, over a provider in memory and a real ledger in a file."""
     upstream = (
@@ -248,6 +256,8 @@ async def gateway_in_memory(
             meters=Meters(),
             clock=now_us,
             key=key,
+            door=door or Door(),
+            intake=intake or Intake(),
             health=lambda: {
                 "status": "ok" if ledger.trouble is None else "failing",
                 **made.meters.snapshot(),
