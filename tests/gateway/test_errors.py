@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support.asgi import Caller, Got, call, gateway_in_memory, post, until
+from support.asgi import Got, call, gateway_in_memory, post, until
 from support.ledgers import Lock
 from support.plays import calls
 from support.policies import TWO_TIERS, book
@@ -173,15 +173,6 @@ task_types = ["extraction"]
 """
 
 
-def too_slow(path: Path) -> Got:
-    intake = Intake(gap_s=0.01)
-    return ask(gateway_in_memory(path, Transcript(), intake=intake), unending)
-
-
-async def unending(app: Gateway) -> Got:
-    return await Caller(app, "POST", "/v1/messages", body=[b"{"], pauses=True).run()
-
-
 def busy(path: Path) -> Got:
     running = gateway_in_memory(path, Transcript(), intake=Intake(room=5))
     return ask(running, lambda app: call(app, "POST", "/v1/messages", body=[b"{  ", b"  }"]))
@@ -205,7 +196,6 @@ WAYS: dict[str, Callable[[Path], Got]] = {
     "no-credential": no_credential,
     "unknown-key": unknown_key,
     "not-allowed": not_allowed,
-    "too-slow": too_slow,
     "busy": busy,
     "not-found": not_found,
     "too-large": too_large,
@@ -230,7 +220,6 @@ ON_THE_WIRE = {
     "no-credential": (401, "authentication_error", b"false"),
     "unknown-key": (401, "authentication_error", b"false"),
     "not-allowed": (403, "permission_error", b"false"),
-    "too-slow": (408, "timeout_error", b"false"),
     "busy": (503, "api_error", b"true"),
     "not-found": (404, "not_found_error", b"false"),
     "too-large": (413, "request_too_large", b"false"),
@@ -243,7 +232,7 @@ ON_THE_WIRE = {
 
 
 def test_every_row_of_the_table_has_a_way_to_it() -> None:
-    before_the_app = {"head-too-large"}
+    before_the_app = {"head-too-large", "too-slow"}
     assert WAYS.keys() == ON_THE_WIRE.keys() == WIRE_ERRORS.keys() - before_the_app
 
 
@@ -286,7 +275,6 @@ def test_an_error_of_a_call_that_was_read_carries_its_id_in_the_ledger(path: Pat
         "not-allowed",
         "not-found",
         "too-large",
-        "too-slow",
         "busy",
     ],
 )

@@ -1,7 +1,8 @@
 """What a caller cannot make the gateway hold or wait for: on real sockets."""
 
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from support.gateways import RunningGateway, running_gateway
 from support.policies import TWO_TIERS
 from support.processes import ServedGateway, served_gateway
-from tierwise.gateway import protocol
+from tierwise.gateway import protocol, server
 from tierwise.gateway.asgi import LARGEST_BODY
 from tierwise.gateway.protocol import LARGEST_HEAD, MOST_HEADERS
 
@@ -25,7 +26,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway
 
 
 @contextmanager
-def connected(base_url: str) -> Iterator[socket.socket]:
+def connected(base_url: str) -> Generator[socket.socket]:
     address = ("127.0.0.1", int(base_url.rpartition(":")[2]))
     with socket.create_connection(address, timeout=20) as connection:
         yield connection
@@ -91,6 +92,61 @@ def test_a_head_that_does_not_come_ends_its_connection(
 
     assert answer[: len(reply)] == reply
     assert bool(answer) == bool(reply)
+
+
+@pytest.mark.parametrize(
+    "framing", [b"content-length: 100\r\n\r\n{", b"transfer-encoding: chunked\r\n\r\n1\r\n{\r\n"]
+)
+def test_a_body_that_falls_silent_ends_its_connection(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch, framing: bytes
+) -> None:
+    monkeypatch.setattr(protocol, "GAP_S", 0.2)
+
+    reply = told(gateway, POST + framing)
+
+    assert reply.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+    assert b"x-should-retry: false\r\n" in reply
+
+
+def test_a_body_that_comes_a_byte_at_a_time_has_an_end_all_the_same(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "BODY_S", 0.5)
+    monkeypatch.setattr(protocol, "GAP_S", 0.3)
+    with connected(gateway.base_url) as connection:
+        connection.sendall(POST + b"content-length: 1000000\r\n\r\n")
+        with pytest.raises(ConnectionError):
+            send_for_ever(connection, pause_s=0.05)
+
+
+def test_a_body_that_comes_slowly_and_within_its_time_is_read(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "GAP_S", 1.0)
+    with connected(gateway.base_url) as connection:
+        connection.sendall(POST + b"content-length: 30\r\n\r\n")
+        for _ in range(30):
+            connection.sendall(b"{")
+            time.sleep(0.05)
+        reply = connection.recv(65536)
+
+    assert reply.startswith(b"HTTP/1.1 400 ")
+    assert b"x-tierwise-error: malformed\r\n" in reply
+
+
+def test_one_connection_too_many_is_told_to_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MOST_CONNECTIONS", 3)
+    with running_gateway(tmp_path, NOWHERE) as gateway, ExitStack() as stack:
+        for _ in range(2):
+            idle = stack.enter_context(connected(gateway.base_url))
+            idle.sendall(b"GET /tierwise/health HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert idle.recv(65536).startswith(b"HTTP/1.1 200 ")
+        refused = told(gateway, b"GET /tierwise/health HTTP/1.1\r\nhost: x\r\n\r\n")
+
+    assert refused.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+    assert b"x-should-retry: true\r\n" in refused
 
 
 def test_a_body_is_refused_for_the_length_that_it_says(gateway: RunningGateway) -> None:
@@ -159,9 +215,10 @@ def first_line(provider: socket.socket, caller: socket.socket) -> bytes | None:
         return heard.split(b"\r\n")[0]
 
 
-def send_for_ever(connection: socket.socket) -> None:
+def send_for_ever(connection: socket.socket, *, pause_s: float = 0) -> None:
     while True:
-        connection.sendall(b"a" * 1000)
+        connection.sendall(b"a" if pause_s else b"a" * 1000)
+        time.sleep(pause_s)
 
 
 MANY = 50

@@ -74,7 +74,7 @@ def test_a_new_key_is_taken_over_and_a_bad_file_leaves_the_old_one(
     file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     taken: list[str] = []
-    follower = KeyFile(file, taken.append)
+    follower = KeyFile(file, "sk-first", taken.append)
 
     follower.look()
     written(file, "sk-second-one")
@@ -85,5 +85,7 @@ def test_a_new_key_is_taken_over_and_a_bad_file_leaves_the_old_one(
     follower.look()
 
     assert taken == ["sk-second-one"]
+    KeyFile(written(file, "sk-third"), "sk-first", taken.append).look()
+    assert taken == ["sk-second-one", "sk-third"]
     assert "may be read by others" in caplog.text
     assert "sk-second" not in caplog.text

@@ -83,7 +83,6 @@ class Caller:
         raw_path: bytes | None = None,
         on_part: Callable[[Got], None] | None = None,
         stays: bool = True,
-        pauses: bool = False,
     ) -> None:
         """Prepare it.
 
@@ -97,13 +96,10 @@ class Caller:
             raw_path: as it was escaped; None is the path itself.
             on_part: called when the answer begins and at each of its parts.
             stays: False leaves in the middle of the request's body.
-            pauses: falls silent there.
         """
         self.got = Got()
         self._app = app
-        self._body = (
-            iter([body]) if isinstance(body, bytes) else chain(body, [b""] if stays and not pauses else [])
-        )
+        self._body = iter([body]) if isinstance(body, bytes) else chain(body, [b""] if stays else [])
         self._whole = isinstance(body, bytes)
         self._stays = stays
         self._on_part = on_part

@@ -21,9 +21,8 @@ class Refusing(Protocol):
 
 
 async def turn_away(send: Send, why: Refusing) -> None:
-    """Answer a request that goes no further. A caller that is too slow loses its connection too."""
-    headers = ((b"connection", b"close"),) if why.code == "too-slow" else ()
-    await answer_error(send, why.code, why.sentence, headers=headers)
+    """Answer a request that goes no further."""
+    await answer_error(send, why.code, why.sentence)
 
 
 async def answer_error(

@@ -1,6 +1,5 @@
-"""Bodies on their way in: each has its size and its time, and all together have their room."""
+"""Bodies on their way in: each has its size, and all together have their room. Their time is the protocol's."""
 
-import asyncio
 from dataclasses import dataclass
 
 from tierwise.gateway.asgi import LARGEST_BODY, Receive, Scope
@@ -8,12 +7,8 @@ from tierwise.gateway.asgi import LARGEST_BODY, Receive, Scope
 
 @dataclass(slots=True, kw_only=True)
 class Intake:
-    """How much of bodies a process takes in, and how long it waits for them."""
+    """How much of bodies a process takes in."""
 
-    gap_s: float = 20.0
-    """Longest silence within a body."""
-    whole_s: float = 300.0
-    """Longest time for a body."""
     room: int = 8 * LARGEST_BODY
     """Bytes that may be held of bodies that are still coming in."""
     held: int = 0
@@ -38,34 +33,27 @@ async def read_body(scope: Scope, receive: Receive, intake: Intake) -> bytes:
     """Return the request's whole body.
 
     Raises:
-        BodyRefused: it is larger than `LARGEST_BODY`, or says that it is; it did not come in time; or other bodies
-            have filled the room. The rest is not read.
+        BodyRefused: it is larger than `LARGEST_BODY`, or says that it is; or other bodies have filled the room. The
+            rest is not read.
         CallerLeftEarly: the connection closed before its end.
     """
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit() and int(value[:20]) > LARGEST_BODY:
             raise _too_large()
-    try:
-        async with asyncio.timeout(intake.gap_s) as patience:
-            body, more = await _part(receive)
-            if more:
-                return await _gather(body, receive, intake, patience)
-    except TimeoutError as error:
-        raise _too_slow(intake) from error
+    body, more = await _part(receive)
+    if more:
+        return await _gather(body, receive, intake)
     if len(body) > LARGEST_BODY:
         raise _too_large()
     return body
 
 
-async def _gather(first: bytes, receive: Receive, intake: Intake, patience: asyncio.Timeout) -> bytes:
+async def _gather(first: bytes, receive: Receive, intake: Intake) -> bytes:
     """Read on, within the room that all bodies share."""
-    clock = asyncio.get_running_loop().time
-    end = clock() + intake.whole_s
     parts, size, more = [first], len(first), True
     intake.held += size
     try:
         while more:
-            patience.reschedule(min(clock() + intake.gap_s, end))
             part, more = await _part(receive)
             parts.append(part)
             size += len(part)
@@ -88,14 +76,6 @@ async def _part(receive: Receive) -> tuple[bytes, bool]:
 
 def _too_large() -> BodyRefused:
     return BodyRefused("too-large", "The request is larger than the 32 MB that the provider takes.")
-
-
-def _too_slow(intake: Intake) -> BodyRefused:
-    return BodyRefused(
-        "too-slow",
-        f"The request's body did not come in time: it may pause for {intake.gap_s:g} seconds and take "
-        f"{intake.whole_s:g}.",
-    )
 
 
 def _no_room() -> BodyRefused:

@@ -103,7 +103,7 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
     if policy_file is not None:
         beside.append(policy_file.watch())
     if settings.key_file is not None:
-        beside.append(KeyFile(settings.key_file, partial(setattr, parts, "key")).watch())
+        beside.append(KeyFile(settings.key_file, settings.key, partial(setattr, parts, "key")).watch())
     if post is not None:
         beside.append(post.run())
     tasks = [asyncio.create_task(each) for each in beside]

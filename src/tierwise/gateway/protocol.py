@@ -1,7 +1,7 @@
-"""HTTP on one connection, with an end to patience: a head that is too long or never whole costs a connection.
+"""HTTP on one connection, with an end to patience: what is too long, or never whole, costs a connection.
 
-The server's own protocol reads a head for as long, in time and in bytes, as a caller likes. Here each has a limit. A
-timer is set only where a read leaves a head unfinished, so that an ordinary request costs none.
+The server's own protocol reads a request for as long as a caller likes, and a head of any size. Here each has a limit.
+A timer is set only where a read leaves a request unfinished, so that an ordinary one costs none.
 """
 
 import asyncio
@@ -20,19 +20,30 @@ HEAD_S: Final = 20.0
 """How long a request's head may take, in seconds; and whatever a caller sends after its request was refused."""
 
 
+GAP_S: Final = 20.0
+"""Longest silence within a body, in seconds."""
+
+BODY_S: Final = 300.0
+"""How long a body may take, in seconds."""
+
+
 class Protocol(HttpToolsProtocol):
-    """The server's protocol, with limits on heads."""
+    """The server's protocol, with limits on heads, and on the time of bodies."""
 
     _in_head = False
     _size = 0
     """Bytes since the last head's end, or the connection's beginning, that may belong to a head."""
     _timer: asyncio.TimerHandle | None = None
+    _began = 0.0
+    """When a body was first seen to be unfinished."""
+    _heard = 0.0
+    """When a part of it came last."""
     _complaint = "malformed"
 
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for the first head."""
         super().connection_made(transport)
-        self._timer = self.loop.call_later(HEAD_S, self._too_slow)
+        self._set_timer(HEAD_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""
@@ -40,15 +51,23 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read, and wait for the rest of a head only so long."""
+        """Read, and wait for the rest of a request only so long."""
         self._size += len(data)
         super().data_received(data)
         if not self._in_head:
             self._size = 0
         elif self._size > LARGEST_HEAD and not self.transport.is_closing():
             self._refuse("head-too-large")
-        if self._timer is None and self._waits() and not self.transport.is_closing():
-            self._timer = self.loop.call_later(HEAD_S, self._too_slow)
+        if self.transport.is_closing():
+            return
+        if self._waits():
+            if self._timer is None:
+                self._set_timer(HEAD_S)
+        elif self.cycle.more_body:
+            self._heard = self.loop.time()
+            if self._timer is None:
+                self._began = self._heard
+                self._set_timer(GAP_S)
 
     def on_message_begin(self) -> None:
         """A head begins."""
@@ -59,10 +78,19 @@ class Protocol(HttpToolsProtocol):
         """A head is whole."""
         self._in_head = False
         self._stop_timer()
+        most = self.limit_concurrency
+        if most is not None and (len(self.connections) >= most or len(self.tasks) >= most):
+            self._complaint = "busy"
+            raise ValueError  # the parser stops, and `send_400_response` answers
         if len(self.headers) > MOST_HEADERS or (self._size > LARGEST_HEAD and self._head() > LARGEST_HEAD):
             self._complaint = "head-too-large"
-            raise ValueError  # the parser stops, and `send_400_response` answers
+            raise ValueError
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """A body is whole."""
+        self._stop_timer()
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what cannot be read, as the gateway answers all errors, and close."""
@@ -82,16 +110,31 @@ class Protocol(HttpToolsProtocol):
         """Whether nothing is under way but what a caller has yet to send."""
         return self._in_head or self.cycle is None or self.cycle.response_complete
 
-    def _too_slow(self) -> None:
+    def _look(self) -> None:
+        """Give up on a caller that is too slow, unless an earlier request's reply is still on its way to it."""
         self._timer = None
         if self.transport.is_closing():
             return
-        if self.cycle is not None and not self.cycle.response_complete:
-            self._timer = self.loop.call_later(HEAD_S, self._too_slow)  # a reply is on its way before it
+        answering = self.cycle is not None and not self.cycle.response_complete
+        if answering and not self._in_head and not self.pipeline and not self.cycle.response_started:
+            self._look_at_body()
+        elif answering:
+            self._set_timer(HEAD_S)
         elif self._in_head:
             self._refuse("too-slow")
         else:
             self.transport.close()
+
+    def _look_at_body(self) -> None:
+        now = self.loop.time()
+        left_s = min(self._heard + GAP_S, self._began + BODY_S) - now
+        if left_s <= 0:
+            self._refuse("too-slow")
+        else:
+            self._set_timer(left_s)
+
+    def _set_timer(self, seconds: float) -> None:
+        self._timer = self.loop.call_later(seconds, self._look)
 
     def _head(self) -> int:
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
@@ -102,9 +145,16 @@ class Protocol(HttpToolsProtocol):
             self._timer = None
 
 
-_PHRASES: Final = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large"}
+_PHRASES: Final = {
+    400: b"Bad Request",
+    408: b"Request Timeout",
+    431: b"Request Header Fields Too Large",
+    503: b"Service Unavailable",
+}
 _SENTENCES: Final = {
     "malformed": "This is not an HTTP request that can be read.",
     "head-too-large": f"A request has at most {MOST_HEADERS} headers, and {LARGEST_HEAD:,} bytes of them.",
-    "too-slow": f"The request's headers did not come within {HEAD_S:.0f} seconds.",
+    "busy": "The gateway has as many connections as it takes. Send this again in a moment.",
+    "too-slow": f"The request did not come in time: its headers may take {HEAD_S:.0f} seconds, its body {BODY_S:.0f}, "
+    f"{GAP_S:.0f} of them in silence.",
 }

@@ -63,17 +63,18 @@ def read_key(path: Path) -> str:
 class KeyFile:
     """Follows a file of a key, so that a key is changed without a restart."""
 
-    def __init__(self, path: Path, put: Callable[[str], None]) -> None:
-        """Hand each new key of `path` to `put`."""
+    def __init__(self, path: Path, key: str | None, put: Callable[[str], None]) -> None:
+        """Hand each key of `path` that is not `key`, the one in use, to `put`."""
         self._path = path
+        self._key = key
         self._put = put
-        self._stamp = _stamp(path)
+        self._stamp: tuple[int, ...] | None = ()
 
     async def watch(self) -> None:
-        """Look at the file again and again, until cancelled."""
+        """Look at the file now, and again and again, until cancelled."""
         while True:
-            await asyncio.sleep(LOOK_EVERY_S)
             self.look()
+            await asyncio.sleep(LOOK_EVERY_S)
 
     def look(self) -> None:
         """Take a new key over if the file has changed; a bad file leaves the key as it was."""
@@ -85,9 +86,11 @@ class KeyFile:
             key = read_key(self._path)
         except UnsafeKey as error:
             log.error("the provider's key stays as it was: %s", error)  # noqa: TRY400 — no traceback: the sentence is the news
-        else:
+            return
+        if key != self._key:
+            self._key = key
             self._put(key)
-            log.info("the provider's key was read again from %s", self._path)
+            log.info("the provider's key is another now: %s", self._path)
 
 
 _LONGEST: Final = 4096
@@ -103,7 +106,7 @@ def _checked(key: str, where: str) -> str:
     )
 
 
-def _stamp(path: Path) -> tuple[int, int, int, int] | None:
+def _stamp(path: Path) -> tuple[int, ...] | None:
     try:
         found = path.stat()
     except OSError:

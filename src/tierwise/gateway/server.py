@@ -101,7 +101,13 @@ def _balances_held(settings: Settings) -> AbstractContextManager[None]:
 def _run(settings: Settings, listener: socket.socket, *, ready: Callable[[], None]) -> None:
     """Take calls in this process."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    config = uvicorn.Config(
+    linger_s = LINGER_S if settings.workers > 1 else 0
+    _Server(server_config(settings), ready=ready, linger_s=linger_s).run(sockets=[listener])
+
+
+def server_config(settings: Settings) -> uvicorn.Config:
+    """How the server serves the gateway."""
+    return uvicorn.Config(
         gateway(settings),
         http=Protocol,
         loop="uvloop",
@@ -116,8 +122,6 @@ def _run(settings: Settings, listener: socket.socket, *, ready: Callable[[], Non
         timeout_keep_alive=KEEP_ALIVE_S,
         limit_concurrency=MOST_CONNECTIONS,
     )
-    linger_s = LINGER_S if settings.workers > 1 else 0
-    _Server(config, ready=ready, linger_s=linger_s).run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
