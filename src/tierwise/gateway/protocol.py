@@ -72,6 +72,8 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A head begins."""
         self._in_head = True
+        if self._answers():
+            self._size = 0  # what came before it in this read is of the request that is answered
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -98,27 +100,34 @@ class Protocol(HttpToolsProtocol):
         self._refuse(self._complaint)
 
     def _refuse(self, code: str) -> None:
+        """Answer with an error, where no other answer is due first, and close."""
+        if self._answers() and code != "too-slow":
+            return self.transport.close()
         reply = own_reply(code, _SENTENCES[code], headers=((b"connection", b"close"),))
         lines = b"".join(b"%b: %b\r\n" % header for header in reply.headers)
         head = b"HTTP/1.1 %d %b\r\n%bcontent-length: %d\r\n\r\n"
         self.transport.write(
             head % (reply.status, _PHRASES[reply.status], lines, len(reply.body)) + reply.body
         )
-        self.transport.close()
+        return self.transport.close()
+
+    def _answers(self) -> bool:
+        """Whether a request is read, or being read, and its answer not out."""
+        return self.cycle is not None and not self.cycle.response_complete
 
     def _waits(self) -> bool:
         """Whether nothing is under way but what a caller has yet to send."""
-        return self._in_head or self.cycle is None or self.cycle.response_complete
+        return self._in_head or not self._answers()
 
     def _look(self) -> None:
         """Give up on a caller that is too slow, unless an earlier request's reply is still on its way to it."""
         self._timer = None
         if self.transport.is_closing():
             return
-        answering = self.cycle is not None and not self.cycle.response_complete
-        if answering and not self._in_head and not self.pipeline and not self.cycle.response_started:
+        answers = self._answers()
+        if answers and not self._in_head and not self.pipeline and not self.cycle.response_started:
             self._look_at_body()
-        elif answering:
+        elif answers:
             self._set_timer(HEAD_S)
         elif self._in_head:
             self._refuse("too-slow")
