@@ -249,14 +249,15 @@ def test_a_start_that_fails_tells_no_password(tmp_path: Path, ledger: str, polic
         "ANTHROPIC_API_KEY": OWN,
     }
     command = [sys.executable, "-m", "tierwise", "serve", "--port", "0", "--log-level", "debug"]
-    with subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
+    said = tmp_path / "said"
+    with (
+        said.open("wb") as file,
+        subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=file, stderr=file) as process,
+    ):
         try:
-            told, _ = process.communicate(timeout=6)
-        except subprocess.TimeoutExpired:  # it serves, and says that it cannot reach its store
+            eventually(said.read_text, until=lambda text: "127.0.0.1:1" in text)
+        finally:
             process.terminate()
-            told, _ = process.communicate(timeout=60)
+            process.wait(60)
 
-    assert told
-    assert CANARY not in told
+    assert CANARY not in said.read_text()
