@@ -18,6 +18,8 @@ from tierwise.engine.clock import call_ids, now_us
 from tierwise.engine.desk import Desk
 from tierwise.engine.ledger import LoopLedger
 from tierwise.gateway.app import Gateway
+from tierwise.gateway.door import Door
+from tierwise.gateway.intake import Intake
 from tierwise.gateway.messages import Parts
 from tierwise.gateway.meters import Meters
 from tierwise.stores.budgets.memory import MemoryBudgets
@@ -229,6 +231,8 @@ async def gateway_in_memory(
     key: str | None = None,
     store: Callable[[Path], EntryStore] = open_ledger,
     budgets: BudgetStore | None = None,
+    door: Door | None = None,
+    intake: Intake | None = None,
 ) -> AsyncGenerator[Gateway]:
     """The real app, over a provider in memory and a real ledger in a file."""
     upstream = (
@@ -248,6 +252,8 @@ async def gateway_in_memory(
             meters=Meters(),
             clock=now_us,
             key=key,
+            door=door or Door(),
+            intake=intake or Intake(),
             health=lambda: {
                 "status": "ok" if ledger.trouble is None else "failing",
                 **made.meters.snapshot(),

@@ -14,7 +14,7 @@ from support.policies import TWO_TIERS, with_upstream
 from support.waiting import eventually
 from tierwise.config import load_book
 from tierwise.gateway.parts import Settings
-from tierwise.gateway.server import gateway, listen
+from tierwise.gateway.server import listen, server_config
 from tierwise.sandbox.server import Running
 
 
@@ -90,21 +90,7 @@ def running_gateway(
         drain_s=drain_s,
     )
     listener = listen("127.0.0.1", 0)
-    server = _Server(
-        uvicorn.Config(
-            gateway(settings),
-            http="httptools",
-            loop="uvloop",
-            lifespan="on",
-            ws="none",
-            access_log=False,
-            log_config=None,
-            proxy_headers=False,
-            server_header=False,
-            date_header=False,
-            timeout_graceful_shutdown=drain_s,
-        )
-    )
+    server = _Server(server_config(settings))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="gateway", daemon=True)
     thread.start()
 

@@ -5,6 +5,7 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 from tierwise.config.budget_checks import check_budgets, check_downgrade, check_task_budget
+from tierwise.config.clients import check_clients
 from tierwise.config.draft import Draft, less_thinking, meant
 from tierwise.config.lines import dotted
 from tierwise.config.reading import Notes
@@ -28,6 +29,7 @@ def check(draft: Draft, prices: PriceBook, notes: Notes) -> None:
         if rule is not None:
             _check_rule(index, rule, draft, notes)
     check_budgets(draft, notes)
+    check_clients(draft.clients, draft.contracts, notes)
     _check_order(tiers, prices, notes)
     _check_default(draft, notes)
 

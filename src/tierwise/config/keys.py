@@ -18,6 +18,7 @@ from tierwise.config.budget_keys import (
     TYPE_BUDGET,
     WARN_URL,
 )
+from tierwise.config.client_keys import CLIENTS
 from tierwise.config.kinds import Amount, Duration, Flag, Pattern, Text, TextTable, Whole, Word, Zone
 from tierwise.config.price_keys import FAST_MODE, LONG_PROMPT, PRICES
 from tierwise.config.tables import REQUIRED, Key, Table
@@ -302,7 +303,7 @@ TOP: Final = Table(
         WARN_URL,
     ),
     example='mode = "route"\nconversation_ttl = "1h"\n',
-    parts=(TIERS, TASK_TYPES, MATCH, BUDGETS, UPSTREAM, PRICES),
+    parts=(TIERS, TASK_TYPES, MATCH, BUDGETS, CLIENTS, UPSTREAM, PRICES),
     planned=(
         "audit",
         "autopilot",
@@ -331,6 +332,7 @@ TABLES: Final = (
     TYPE_BUDGET,
     MATCH,
     BUDGETS,
+    CLIENTS,
     UPSTREAM,
     PRICES,
     LONG_PROMPT,

@@ -10,14 +10,15 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final
 
-from tierwise.config import budget_keys, keys
+from tierwise.config import budget_keys, client_keys, keys
 from tierwise.config.budgets import read_budget, read_type_budgets
 from tierwise.config.checks import check
+from tierwise.config.clients import read_client
 from tierwise.config.draft import Draft
 from tierwise.config.price_keys import PRICES
 from tierwise.config.prices import price_overrides, shipped_prices
 from tierwise.config.reading import Notes, Section, listed_sections, located, named_sections, section
-from tierwise.config.values import SECRET
+from tierwise.config.values import CLIENT_KEY_PREFIX, SECRET
 from tierwise.core.policy import Contract, MatchRule, Policy, Tier, Upstream
 from tierwise.core.pricing import PriceBook
 from tierwise.errors import PolicyError, PolicyProblem, PriceDataError
@@ -91,6 +92,7 @@ def parse_book(text: str, *, file: str, prices: PriceBook | None = None) -> Book
         when_lost=draft.when_lost or "refuse",
         warn_url=top.take(budget_keys.WARN_URL),
         budgets=tuple(budget for budget in draft.budgets if budget is not None),
+        clients=tuple(client for client in draft.clients if client is not None),
         time_zone=top.take(keys.TIME_ZONE) or "UTC",
         upstream=_upstream(top),
         version=version,
@@ -146,17 +148,24 @@ def _not_toml(told: str, text: str, file: str) -> PolicyError:
 
 
 def _secrets(text: str) -> list[PolicyProblem]:
-    """Everything in the text, comments too, that looks like a credential of the provider."""
+    """Everything in the text, comments too, that looks like a credential of the provider or a client's key."""
+    found = [(number, SECRET.search(line)) for number, line in enumerate(text.split("\n"), start=1)]
     return [
         PolicyProblem(
             path="",
             line=number,
             message="a credential stands here, and the policy is for everybody to read",
-            fix="revoke it, and set ANTHROPIC_API_KEY in the environment to another",
+            fix=_NEW_CLIENT_KEY if secret[0].startswith(CLIENT_KEY_PREFIX) else _NEW_PROVIDER_KEY,
         )
-        for number, line in enumerate(text.split("\n"), start=1)
-        if SECRET.search(line)
+        for number, secret in found
+        if secret is not None
     ]
+
+
+_NEW_PROVIDER_KEY: Final = "revoke it, and set ANTHROPIC_API_KEY in the environment to another"
+_NEW_CLIENT_KEY: Final = (
+    "make another with `tierwise client-key NAME`, and write the key_sha256 that it prints"
+)
 
 
 def _opened(document: dict[str, Any], notes: Notes) -> Section:
@@ -170,6 +179,7 @@ def _draft(top: Section) -> Draft:
     types = named_sections(keys.TASK_TYPES, top.values.get("task_types", {}), top.notes)
     rules = listed_sections(keys.MATCH, top.values.get("match", []), top.notes)
     budgets = listed_sections(budget_keys.BUDGETS, top.values.get("budgets", []), top.notes)
+    clients = listed_sections(client_keys.CLIENTS, top.values.get("clients", []), top.notes)
     if top.values.get("tiers", {}) == {}:
         top.notes.error((), "the policy has no tier", "`tierwise init` writes a policy to start from")
     return Draft(
@@ -177,6 +187,7 @@ def _draft(top: Section) -> Draft:
         contracts={name: contract and _contract(name, contract) for name, contract in types.items()},
         rules=tuple(rule and _rule(rule) for rule in rules),
         budgets=tuple(budget and read_budget(budget) for budget in budgets),
+        clients=tuple(client and read_client(client) for client in clients),
         mode=top.take(keys.MODE) or "route",
         strict=top.take(keys.STRICT) or False,
         budget_store=top.take(budget_keys.BUDGET_STORE),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Final, Literal, TypeAlias
 
 from tierwise.core.catalog import find, thinking_floor
@@ -115,6 +116,27 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """Whoever holds a key that the gateway knows."""
+
+    name: str
+    key_sha256: bytes
+    """SHA-256 of its key. A key is 256 random bits, which no search finds: its hash need not be slow."""
+    task_types: tuple[str, ...] | None = None
+    """Patterns for the task types whose calls it may make; None allows all."""
+    undeclared: bool = True
+    """Whether it may make calls without a task type, and use what is passed through."""
+    note: str | None = None
+    """For people: whose it is."""
+
+    def may_call(self, task_type: str | None) -> bool:
+        """Whether it may make calls under this contract; None is a call without one."""
+        if task_type is None:
+            return self.undeclared
+        return self.task_types is None or any(fnmatchcase(task_type, each) for each in self.task_types)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Upstream:
     """Where calls go."""
 
@@ -156,6 +178,8 @@ class Policy:
     warn_url: str | None = None
     """Where warnings of budgets are posted."""
     budgets: tuple[Budget, ...] = ()
+    clients: tuple[Client, ...] = ()
+    """Who may call through a gateway; empty: whoever reaches it."""
     time_zone: str = "UTC"
     """IANA name of the zone whose calendar the budgets' windows follow."""
     upstream: Upstream = field(default_factory=Upstream)

@@ -99,14 +99,17 @@ def betas_for(changes: tuple[Change, ...]) -> tuple[bytes, ...]:
 
 
 def outgoing_headers(
-    headers: Headers, *, key: str | None, betas: tuple[bytes, ...] = ()
+    headers: Headers, *, key: str | None, betas: tuple[bytes, ...] = (), replaces: bool = False
 ) -> list[tuple[bytes, bytes]]:
     """The headers that go to the provider: the caller's, without hop-by-hop ones and ours.
 
     The reply is asked for without encoding, so that its bytes can be read on their way. `key` is the gateway's
-    own, for a caller that brings none; `betas` are flags that the body needs beside the caller's.
+    own, for a caller that brings none; where it `replaces` the caller's, that was meant for the gateway, and no
+    credential of the caller's goes on. `betas` are flags that the body needs beside the caller's.
     """
     named = _named_by_connection(headers)
+    if replaces:
+        headers = [pair for pair in headers if pair[0] not in CREDENTIALS]
     sent = [
         (name, value)
         for name, value in headers

@@ -12,42 +12,6 @@ LARGEST_BODY: Final = 32 * 2**20
 """The provider's own limit of a request, in bytes; beyond it the answer is 413."""
 
 
-class BodyTooLarge(Exception):
-    """The request's body is larger than the provider takes."""
-
-
-class CallerLeftEarly(Exception):
-    """The caller closed its connection before its request was whole."""
-
-
-async def read_body(receive: Receive) -> bytes:
-    """Return the request's whole body.
-
-    Raises:
-        BodyTooLarge: it is larger than `LARGEST_BODY`; the rest is not read.
-        CallerLeftEarly: the connection closed before its end.
-    """
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise CallerLeftEarly
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body", False):
-        if len(body) > LARGEST_BODY:
-            raise BodyTooLarge
-        return body
-    parts = [body]
-    size = len(body)
-    while message.get("more_body", False):
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise CallerLeftEarly
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > LARGEST_BODY:
-            raise BodyTooLarge
-    return b"".join(parts)
-
-
 async def answer(send: Send, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
     """Send a whole answer."""
     length = (b"content-length", b"%d" % len(body))

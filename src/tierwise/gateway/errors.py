@@ -1,7 +1,28 @@
 """An error of ours, as an answer to a request."""
 
+from typing import Protocol
+
 from tierwise.gateway.asgi import Send, answer
 from tierwise.wire.errors import own_reply
+
+
+class Refusing(Protocol):
+    """Why a request goes no further."""
+
+    @property
+    def code(self) -> str:
+        """The error, by the name that it has among the gateway's own."""
+        ...
+
+    @property
+    def sentence(self) -> str:
+        """What the caller is told."""
+        ...
+
+
+async def turn_away(send: Send, why: Refusing) -> None:
+    """Answer a request that goes no further."""
+    await answer_error(send, why.code, why.sentence)
 
 
 async def answer_error(

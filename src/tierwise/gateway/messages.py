@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tierwise.core.changes import Change
@@ -12,8 +12,6 @@ from tierwise.engine.desk import Desk, Opened
 from tierwise.engine.doors import COUNT_TOKENS
 from tierwise.engine.headers import (
     betas_for,
-    credential_id,
-    has_credential,
     outgoing_headers,
     own_headers,
     readable_headers,
@@ -21,9 +19,11 @@ from tierwise.engine.headers import (
 from tierwise.engine.ledger import AsyncLedger
 from tierwise.engine.relay import RelayDriver
 from tierwise.errors import MalformedRequest
-from tierwise.gateway.asgi import BodyTooLarge, CallerLeftEarly, Receive, Scope, Send, read_body
+from tierwise.gateway.asgi import Receive, Scope, Send
 from tierwise.gateway.caller import AsgiCaller
-from tierwise.gateway.errors import answer_error
+from tierwise.gateway.door import Door, Stopped, Visitor, stopped_by_type
+from tierwise.gateway.errors import answer_error, turn_away
+from tierwise.gateway.intake import BodyRefused, CallerLeftEarly, Intake, read_body
 from tierwise.gateway.meters import Meters
 from tierwise.upstream.port import Outgoing, Upstream
 from tierwise.wire.requests import counting_body, rewrite
@@ -41,9 +41,11 @@ class Parts:
     meters: Meters
     clock: Callable[[], int]
     key: str | None
-    """The gateway's own credential, for callers that bring none."""
+    """The gateway's own credential: for callers that bring none, and for clients. A file of it may change."""
     health: Callable[[], dict[str, Any]]
     """Tells how the gateway is."""
+    door: Door = field(default_factory=Door)
+    intake: Intake = field(default_factory=Intake)
     conversations: SharedConversations | None = None
     """Conversations that other gateways may know; None where there is no other."""
 
@@ -51,43 +53,50 @@ class Parts:
 async def messages(scope: Scope, receive: Receive, send: Send, parts: Parts) -> None:
     """Read, decide, send, relay, record."""
     headers = scope["headers"]
+    visitor = parts.door.enter(headers, parts.desk.book.policy.clients, key=parts.key)
+    if isinstance(visitor, Stopped):
+        return await turn_away(send, visitor)
     if parts.ledger.trouble is not None:
         sentence = f"Tierwise cannot record calls now and sends none: {parts.ledger.trouble}"
         return await answer_error(send, "ledger", sentence)
-    if parts.key is None and not has_credential(headers):
-        return await answer_error(send, "no-credential", NO_CREDENTIAL)
     try:
-        raw = await read_body(receive)
+        raw = await read_body(scope, receive, parts.intake)
         reading = parts.desk.read(raw, readable_headers(headers))
-    except BodyTooLarge:
-        return await answer_error(send, "too-large", TOO_LARGE)
+    except BodyRefused as refused:
+        return await turn_away(send, refused)
     except CallerLeftEarly:
         return None
     except MalformedRequest as error:
         return await answer_error(send, "malformed", str(error))
+    stopped = stopped_by_type(visitor.client, reading.task.type)
+    if stopped is not None:
+        return await turn_away(send, stopped)
     kept = None
     if reading.is_strange and reading.conversation is not None and parts.conversations is not None:
         kept = await parts.conversations.tier(reading.conversation)
-    opened = parts.desk.begin(reading, key_id=credential_id(headers), kept=kept)
-    return await _relay(scope, receive, send, parts, opened)
+    opened = parts.desk.begin(reading, key_id=visitor.key_id, kept=kept)
+    return await _relay(_Request(scope, parts, visitor), receive, send, opened)
 
 
-NO_CREDENTIAL = (
-    "There is no key: send `x-api-key` or `authorization`, or start the gateway with ANTHROPIC_API_KEY in its "
-    "environment."
-)
-TOO_LARGE = "The request is larger than the 32 MB that the provider takes."
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What a call's requests to the provider are made from, beside its body."""
+
+    scope: Scope
+    parts: Parts
+    visitor: Visitor
 
 
-async def _relay(scope: Scope, receive: Receive, send: Send, parts: Parts, opened: Opened) -> None:
+async def _relay(request: _Request, receive: Receive, send: Send, opened: Opened) -> None:
+    parts = request.parts
     meters = parts.meters
     caller = AsgiCaller(
         send, call_id=opened.call_id, own_headers=lambda: own_headers(opened.call_id, opened.plan)
     )
     driver = RelayDriver(
         opened,
-        outgoing=lambda changes: _outgoing(scope, parts, opened, changes),
-        counting=lambda changes: _counting(scope, parts, opened, changes),
+        outgoing=lambda changes: _outgoing(request, opened, changes),
+        counting=lambda changes: _counting(request, opened, changes),
         upstream=parts.upstream,
         ledger=parts.ledger,
         budgets=parts.budgets,
@@ -108,23 +117,31 @@ async def _relay(scope: Scope, receive: Receive, send: Send, parts: Parts, opene
         meters.added.add(parts.clock() - opened.exchange.read_us - upstream_us)
 
 
-def _outgoing(scope: Scope, parts: Parts, opened: Opened, changes: tuple[Change, ...]) -> Outgoing:
+def _outgoing(request: _Request, opened: Opened, changes: tuple[Change, ...]) -> Outgoing:
     return Outgoing(
         method="POST",
-        target=target(scope),
-        headers=outgoing_headers(scope["headers"], key=parts.key, betas=betas_for(changes)),
+        target=target(request.scope),
+        headers=headers_for(request.scope, request.parts, request.visitor, betas=betas_for(changes)),
         body=rewrite(opened.body, changes),
     )
 
 
-def _counting(scope: Scope, parts: Parts, opened: Opened, changes: tuple[Change, ...]) -> Outgoing:
-    query: bytes = scope["query_string"]
+def _counting(request: _Request, opened: Opened, changes: tuple[Change, ...]) -> Outgoing:
+    query: bytes = request.scope["query_string"]
     return Outgoing(
         method="POST",
         target=f"{COUNT_TOKENS}?{query.decode('latin-1')}" if query else COUNT_TOKENS,
-        headers=outgoing_headers(scope["headers"], key=parts.key, betas=betas_for(changes)),
+        headers=headers_for(request.scope, request.parts, request.visitor, betas=betas_for(changes)),
         body=counting_body(opened.body, changes),
     )
+
+
+def headers_for(
+    scope: Scope, parts: Parts, visitor: Visitor, *, betas: tuple[bytes, ...] = ()
+) -> list[tuple[bytes, bytes]]:
+    """The headers that go to the provider for a visitor: a client's key stays here."""
+    replaces = visitor.client is not None
+    return outgoing_headers(scope["headers"], key=parts.key, betas=betas, replaces=replaces)
 
 
 def target(scope: Scope) -> str:

@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from tierwise.engine.clock import call_ids, now_us
 from tierwise.engine.desk import Desk
 from tierwise.engine.ledger import LoopLedger
 from tierwise.engine.upkeep import Upkeep
+from tierwise.gateway.door import Door, is_loopback
 from tierwise.gateway.messages import Parts
 from tierwise.gateway.meters import Meters
+from tierwise.gateway.provider_key import KeyFile
 from tierwise.gateway.reload import PolicyFile
 from tierwise.gateway.warn_post import WarnPost
 from tierwise.stores.conversations import Conversations
@@ -37,6 +40,10 @@ class Settings:
     port: int = 4000
     key: str | None = None
     """The gateway's own credential."""
+    key_file: Path | None = None
+    """The file that `key` was read from, watched for a change; None watches nothing."""
+    guarded: bool = False
+    """Whether only clients may enter, whatever becomes of the policy; with clients in it, only they may anyway."""
     drain_s: int = 30
     """How long calls in flight may take after SIGTERM, in seconds."""
     workers: int = 1
@@ -89,11 +96,14 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
         meters=Meters(),
         clock=now_us,
         key=settings.key,
+        door=Door(guarded=settings.guarded or bool(policy.clients), private=is_loopback(settings.host)),
         health=lambda: _health(settings, parts, policy_file, balances),
     )
     beside: list[Coroutine[Any, Any, None]] = []
     if policy_file is not None:
         beside.append(policy_file.watch())
+    if settings.key_file is not None:
+        beside.append(KeyFile(settings.key_file, settings.key, partial(setattr, parts, "key")).watch())
     if post is not None:
         beside.append(post.run())
     tasks = [asyncio.create_task(each) for each in beside]

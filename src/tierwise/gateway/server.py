@@ -14,9 +14,10 @@ from typing import Final
 import uvicorn
 
 from tierwise.config import load_book
-from tierwise.errors import NeedsBudgetStore, PolicyError
+from tierwise.errors import NeedsBudgetStore, NeedsProviderKey, PolicyError
 from tierwise.gateway.app import Gateway
 from tierwise.gateway.parts import Settings, running
+from tierwise.gateway.protocol import Protocol
 from tierwise.gateway.workers import supervise
 from tierwise.stores.ledger.lock import budgets_held
 from tierwise.stores.ledger.opening import open_ledger
@@ -31,6 +32,9 @@ LINGER_S: Final = 1.0
 
 KEEP_ALIVE_S: Final = 65
 """How long an idle connection of a caller is kept: longer than SDKs keep theirs, so that they close first."""
+
+MOST_CONNECTIONS: Final = 2_000
+"""Connections of callers, and calls, that one process has at once; beyond it the answer is 503."""
 
 
 def serve(settings: Settings, *, ready: Callable[[str], None], until_eof: int | None = None) -> None:
@@ -47,9 +51,12 @@ def serve(settings: Settings, *, ready: Callable[[str], None], until_eof: int | 
     Raises:
         OSError: the address is taken.
         LedgerError: the ledger cannot be opened, or another process holds its budgets.
+        NeedsProviderKey: the policy has clients, and there is no key to call the provider with.
         NeedsBudgetStore: there are budgets and several workers, and no store that they share.
         WorkersFailed: no worker comes to take calls.
     """
+    if settings.book.policy.clients and settings.key is None:
+        raise NeedsProviderKey
     with _balances_held(settings):
         open_ledger(settings.ledger).close()  # fails here, with a clear error, rather than in the server
         listener = listen(settings.host, settings.port)
@@ -94,9 +101,15 @@ def _balances_held(settings: Settings) -> AbstractContextManager[None]:
 def _run(settings: Settings, listener: socket.socket, *, ready: Callable[[], None]) -> None:
     """Take calls in this process."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    config = uvicorn.Config(
+    linger_s = LINGER_S if settings.workers > 1 else 0
+    _Server(server_config(settings), ready=ready, linger_s=linger_s).run(sockets=[listener])
+
+
+def server_config(settings: Settings) -> uvicorn.Config:
+    """How the server serves the gateway."""
+    return uvicorn.Config(
         gateway(settings),
-        http="httptools",
+        http=Protocol,
         loop="uvloop",
         lifespan="on",
         ws="none",
@@ -107,9 +120,8 @@ def _run(settings: Settings, listener: socket.socket, *, ready: Callable[[], Non
         date_header=False,
         timeout_graceful_shutdown=settings.drain_s,
         timeout_keep_alive=KEEP_ALIVE_S,
+        limit_concurrency=MOST_CONNECTIONS,
     )
-    linger_s = LINGER_S if settings.workers > 1 else 0
-    _Server(config, ready=ready, linger_s=linger_s).run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
