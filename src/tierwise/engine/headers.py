@@ -126,9 +126,11 @@ def returned_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
     return [(name, value) for name, value in headers if name not in HOP_BY_HOP and name not in named]
 
 
-def own_headers(call_id: str, plan: Plan | Refused) -> list[tuple[bytes, bytes]]:
-    """What the gateway tells of a call in its reply."""
+def own_headers(call_id: str, plan: Plan | Refused, *, attempt: int = 1) -> list[tuple[bytes, bytes]]:
+    """What the gateway tells of a call in its reply; of an attempt that is not the first, also its number."""
     told: list[tuple[bytes, bytes]] = [(b"x-tierwise-call-id", call_id.encode())]
+    if attempt > 1:
+        told.append((b"x-tierwise-attempt", b"%d" % attempt))
     task = plan.task
     if task.type is not None:
         told.append((b"x-tierwise-task-type", safe(task.type)))
