@@ -229,6 +229,7 @@ async def gateway_in_memory(
     key: str | None = None,
     store: Callable[[Path], EntryStore] = open_ledger,
     budgets: BudgetStore | None = None,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> AsyncGenerator[Gateway]:
     """The real app, over a provider in memory and a real ledger in a file."""
     upstream = (
@@ -248,6 +249,7 @@ async def gateway_in_memory(
             meters=Meters(),
             clock=now_us,
             key=key,
+            sleep=sleep,
             health=lambda: {
                 "status": "ok" if ledger.trouble is None else "failing",
                 **made.meters.snapshot(),

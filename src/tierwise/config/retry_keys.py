@@ -55,6 +55,6 @@ FALLBACK: Final[Key[str]] = Key(
     kind=Text(noun="a tier's name"),
     meaning="The tier that a call goes to where its own tier's model still answers 5xx or 529 after all retries. Only "
     "new conversations are moved.",
-    example='"frontier"',
+    example='"fast"',
     absent="calls stay on their tier",
 )

@@ -3,8 +3,8 @@
 Replies are counted in classes of length, half an octave wide. A whole reply tells its length; a cut one tells only
 that it would have been longer, so that the share of replies that reach a length is estimated as survival is
 (Kaplan and Meier, 1958, https://doi.org/10.1080/01621459.1958.10501452): in each class, the whole replies that end
-there, of all that came so far. Within a class, lengths are taken to be spread evenly. Where nothing longer was seen,
-all that came so far are taken to end there.
+there, of all that came so far. Within a class, lengths are taken to be spread evenly. What is longer than
+all that was seen runs on to its cap.
 
 A reply is read as "longer than its cap" on the upper tier as on its own. A cap within a class is taken for that
 class's end, for the replies that it cut itself are in the class too.
@@ -78,7 +78,10 @@ def beyond(histogram: Histogram, *, cap: int, raised: int) -> Beyond | None:
         return None
     reach, tokens = Fraction(1), Fraction(min(longer[0][0], raised))
     for low, high in longer:
-        if low >= raised or not left:
+        if low >= raised:
+            break
+        if not left:
+            tokens += (raised - low) * reach
             break
         counts = _at(histogram, high)
         width = min(high, raised) - low

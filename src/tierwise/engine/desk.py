@@ -122,7 +122,13 @@ class Desk:
         )
 
     def begin(
-        self, reading: Reading, *, key_id: str = "", kept: str | None = None, tries_again: bool = False
+        self,
+        reading: Reading,
+        *,
+        key_id: str = "",
+        kept: str | None = None,
+        tries_again: bool = False,
+        number: int = 1,
     ) -> Opened:
         """Plan one call, and work out what it asks of its budgets.
 
@@ -131,11 +137,12 @@ class Desk:
             key_id: names the caller's credential, without telling it; empty where there is none to tell apart.
             kept: the tier that its conversation has elsewhere; None where nobody knows one.
             tries_again: whether the door makes another attempt where one is to be made.
+            number: which attempt it is by the count of the caller's own library, where that makes them.
         """
         kept = reading.kept or kept
         planned = plan(reading.call, reading.task, policy=reading.book.policy, kept=kept)
         is_new = kept is None and reading.call.turns <= 1
-        attempt = ONLY
+        attempt = replace(ONLY, number=number)
         if tries_again:
             upstream = reading.book.policy.upstream
             attempt = first_attempt(upstream, at_us=reading.at_us, is_new=is_new, lengths=self.lengths)

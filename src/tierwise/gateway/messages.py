@@ -45,6 +45,8 @@ class Parts:
     """The gateway's own credential, for callers that bring none."""
     health: Callable[[], dict[str, Any]]
     """Tells how the gateway is."""
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    """Waits for some seconds."""
     conversations: SharedConversations | None = None
     """Conversations that other gateways may know; None where there is no other."""
 
@@ -110,7 +112,7 @@ async def _attempts(request: _Request, opened: Opened) -> None:
         if again.lengthens:
             taker = CallerWithCutReply(caller, _cut_reply(caller, opened, driver))
         try:
-            await asyncio.sleep((again.at_us - parts.clock()) / 1_000_000)
+            await parts.sleep((again.at_us - parts.clock()) / 1_000_000)
         except asyncio.CancelledError:
             if caller.gone:
                 return
