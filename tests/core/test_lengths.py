@@ -55,3 +55,9 @@ def test_lengths_are_known_by_type_and_model() -> None:
 
     assert lengths.beyond("extraction", "claude-haiku-5-5", cap=512, raised=2_048) is not None
     assert lengths.beyond("extraction", "claude-opus-5-5", cap=512, raised=2_048) is None
+
+
+def test_a_cap_that_is_raised_above_all_classes_ends_every_reply() -> None:
+    found = beyond({131_072: Counts(whole=50)}, cap=92_682, raised=4 * 92_682)
+
+    assert found == Beyond(tokens=Fraction(92_682 + 131_072, 2), whole=Fraction(1))
