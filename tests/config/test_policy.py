@@ -1389,3 +1389,40 @@ def test_entries_survive_a_kill_and_a_loss_of_power_where_the_policy_says_so(
     policy = parse_book(line + TWO_TIERS, file="tierwise.toml").policy
 
     assert policy.durability == durability
+
+
+def test_attempts_are_read_from_the_policy() -> None:
+    upstream = 'fallback_urls = ["https://b.example/"]\nretries = 0\nretry_for = "1m"\nretry_timeouts = true'
+    contract = 'max_tokens = 512\non_truncation = "escalate"\nfallback = "frontier"'
+    policy = read(f"{BASE}{contract}\n[upstream]\n{upstream}\n").policy
+
+    found = policy.upstream
+    assert (found.fallback_urls, found.addresses) == (("https://b.example",), 2)
+    assert (found.retries, found.retry_for_s, found.retry_timeouts) == (0, 60, True)
+    assert policy.contracts["default"].on_truncation == "escalate"
+    assert policy.contracts["default"].fallback == "frontier"
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ('fallback = "frontire"', 'there is no tier "frontire"'),
+        ('fallback = "fast"', "is the type's own tier"),
+        ("[upstream]\nretries = 11", "must be a whole number from 0 to 10"),
+        ('[upstream]\nfallback_urls = "https://b.example"', "must be a list of http or https addresses"),
+        ('[upstream]\nfallback_urls = ["https://me@b.example"]', "must not hold credentials"),
+    ],
+)
+def test_attempts_that_cannot_be_made_are_an_error(lines: str, said: str) -> None:
+    assert said in complaint(f"{BASE}{lines}\n")
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ('tier = "frontier"\nmax_tokens = 9000\non_truncation = "escalate"', "finds no stronger tier"),
+        ('tier = "fast"\non_truncation = "raise-cap"', "does nothing: without max_tokens"),
+    ],
+)
+def test_other_attempts_at_cut_replies_that_come_to_nothing_are_doubted(lines: str, said: str) -> None:
+    assert said in doubts(f"{BASE}[task_types.extraction]\n{lines}\n")
