@@ -169,7 +169,7 @@ def test_each_attempt_is_reserved_and_settled_by_itself(path: Path) -> None:
     spent = 1000 * 100 + 200 * 500
 
     for played, kept in ((unbilled, 0), (unknown, 1)):
-        (balance,) = played.budgets.balances().values()
+        balance = played.budgets.balance("all|lifetime")
         assert (balance.posted_nanos, balance.pending_nanos * 2) == (spent, balance.reserved_nanos * kept)
         assert balance.reserved_nanos + balance.overrun_nanos == (
             balance.pending_nanos + balance.posted_nanos + balance.released_nanos
@@ -240,7 +240,7 @@ def test_where_the_longer_reply_does_not_come_the_cut_one_does(path: Path, then:
 
 
 def test_where_a_budget_has_nothing_left_for_a_longer_reply_the_cut_one_comes(path: Path) -> None:
-    tight = BUDGET.replace('"1"', '"0.0005"')
+    tight = BUDGET.replace('"1"', '"0.0005"') + "pending_share = 100\n"
     played = play(path, CUT, LONGER, types=RAISE, policy=tight)
 
     assert (played.got.status, played.got.body) == (200, b"".join(CUT.chunks))
