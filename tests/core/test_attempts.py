@@ -56,8 +56,9 @@ OVERLOADED = Failure(error="status", status=529)
 
 
 def policy(upstream: Upstream | None = None, **contract: Any) -> Policy:
+    plain: dict[str, Any] = {"name": "extraction", "tier": "fast", "max_tokens": 512}
     return a_policy(
-        Contract(**{"name": "extraction", "tier": "fast", "max_tokens": 512, **contract}),
+        Contract(**(plain | contract)),
         tiers=(FRONTIER, FAST),
         upstream=upstream or Upstream(),
     )

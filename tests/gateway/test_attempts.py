@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -287,9 +287,6 @@ def _fault(fault: str, *, text: str = "Hello", **fields: Any) -> dict[str, Any]:
     }
 
 
-Client = Callable[..., anthropic.Anthropic]
-
-
 @pytest.fixture
 def gateway(tmp_path: Path, sandbox: Running) -> Iterator[RunningGateway]:
     sandbox.reset()
@@ -310,7 +307,7 @@ def test_the_sdk_makes_one_request_of_a_call_that_the_gateway_gave_up(gateway: R
 
 def test_an_overload_that_passes_is_never_seen_by_the_sdk(gateway: RunningGateway, sandbox: Running) -> None:
     with anthropic.Anthropic(base_url=gateway.base_url, api_key="any", max_retries=0) as client:
-        reply = client.messages.create(**_fault("status:529,times=2"))
+        reply: anthropic.types.Message = client.messages.create(**_fault("status:529,times=2"))
 
     assert reply.stop_reason == "end_turn"
     assert [(call["attempt"], call["status"]) for call in gateway.calls()][:2] == [(1, 529), (2, 529)]
