@@ -252,6 +252,7 @@ def test_each_attempt_of_a_retried_call_is_in_the_ledger(
     failed, posted = door.calls()
     assert (failed["ending"], posted["ending"]) == ("failed", "posted")
     assert failed["call_id"] != posted["call_id"]
+    assert (failed["attempt"], posted["attempt"]) == (1, 2)
     assert posted["cost_nanos"] == sandbox.billing()["total_nanos"]
 
 

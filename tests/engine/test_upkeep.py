@@ -248,6 +248,18 @@ def test_a_policy_that_counts_bytes_learns_nothing(bench: Bench) -> None:
     assert bench.desk.calibration is UNCALIBRATED
 
 
+def test_lengths_are_learned_where_a_contract_may_escalate(bench: Bench) -> None:
+    bench.ledger.write([decided(), posted()])
+    bench.desk.book = book(TWO_TIERS + 'on_truncation = "raise-cap"\n')
+    bench.upkeep().round()
+    before = bench.desk.lengths
+    bench.desk.book = book(TWO_TIERS + 'on_truncation = "escalate"\n')
+    bench.upkeep().round()
+
+    assert before.histograms == {}
+    assert bench.desk.lengths.histograms.keys() == {("extraction", "claude-haiku-5-5")}
+
+
 def claimed(desk: Desk) -> int:
     """What a call asks for."""
     messages = [{"role": "user", "content": "Which firm? " * 100}]

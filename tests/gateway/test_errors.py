@@ -26,6 +26,7 @@ from tierwise.stores.ledger import writer
 from tierwise.upstream.port import Outgoing
 from tierwise.wire.errors import WIRE_ERRORS
 
+NO_RETRIES = "[upstream]\nretries = 0"
 USER = {"role": "user", "content": "Hi"}
 MESSAGE = {"model": "task/extraction", "max_tokens": 4096, "messages": [USER]}
 
@@ -88,12 +89,12 @@ def internal(path: Path) -> Got:
 
 def unreachable(path: Path) -> Got:
     provider = Transcript(no_reply=UpstreamUnreachable(why="connection refused"))
-    return ask(gateway_in_memory(path, provider), lambda app: post(app, MESSAGE))
+    return ask(gateway_in_memory(path, provider, policy=limited(NO_RETRIES)), lambda app: post(app, MESSAGE))
 
 
 def dropped(path: Path) -> Got:
     provider = Transcript(no_reply=UpstreamDropped(why="Server disconnected"))
-    return ask(gateway_in_memory(path, provider), lambda app: post(app, MESSAGE))
+    return ask(gateway_in_memory(path, provider, policy=limited(NO_RETRIES)), lambda app: post(app, MESSAGE))
 
 
 def timeout(path: Path) -> Got:

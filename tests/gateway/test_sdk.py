@@ -199,9 +199,9 @@ def test_the_sdk_retries_and_each_attempt_is_in_the_ledger(gateway: RunningGatew
     assert total_nanos(gateway) == sandbox.billing()["total_nanos"]
 
 
-def test_an_unreachable_provider_is_retried_by_the_sdk(tmp_path: Path) -> None:
+def test_an_unreachable_provider_is_retried_by_the_sdk_where_the_gateway_does_not(tmp_path: Path) -> None:
     with (
-        running_gateway(tmp_path, "http://127.0.0.1:9") as gateway,
+        running_gateway(tmp_path, "http://127.0.0.1:9", retries=0) as gateway,
         anthropic.Anthropic(base_url=gateway.base_url, api_key="any", max_retries=1) as client,
         pytest.raises(anthropic.InternalServerError) as raised,
     ):

@@ -233,6 +233,7 @@ async def gateway_in_memory(
     budgets: BudgetStore | None = None,
     door: Door | None = None,
     intake: Intake | None = None,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> AsyncGenerator[Gateway]:
     """The real app, over a provider in memory and a real ledger in a file."""
     upstream = (
@@ -254,6 +255,7 @@ async def gateway_in_memory(
             key=key,
             door=door or Door(),
             intake=intake or Intake(),
+            sleep=sleep,
             health=lambda: {
                 "status": "ok" if ledger.trouble is None else "failing",
                 **made.meters.snapshot(),

@@ -101,8 +101,9 @@ class _Hook:
 
     @property
     def headers(self) -> Headers:
-        """What is known of the headers: the client's own and the call's, names in lower case."""
-        return [(name.encode(), value.encode()) for name, value in self._seen.items()]
+        """What is known of the headers: the client's own, the call's and the count of retries, lower case."""
+        counted = (b"x-stainless-retry-count", b"%d" % self.request.retries_taken)
+        return [*((name.encode(), value.encode()) for name, value in self._seen.items()), counted]
 
     def changed(self, url: str, fields: Mapping[str, Any], betas: tuple[bytes, ...]) -> APIRequest:
         """Make the request that leaves: to this address, with these fields, without headers that are ours."""

@@ -25,7 +25,7 @@ from tierwise.engine.budgets import AsyncBudgets, LocalBudgets, Warnings
 from tierwise.engine.clock import call_ids, now_us
 from tierwise.engine.desk import Desk, Opened, Reading
 from tierwise.engine.doors import counted_body, why_refused
-from tierwise.engine.headers import credential_id, readable_headers
+from tierwise.engine.headers import attempt_number, credential_id, readable_headers
 from tierwise.engine.router import Router
 from tierwise.engine.upkeep import Upkeep
 from tierwise.errors import MalformedRequest, NeedsLedger
@@ -149,7 +149,9 @@ class Session:
         store = self.balances.store
         if reading.is_strange and reading.conversation is not None and isinstance(store, _KnowsTiers):
             kept = store.tier(reading.conversation)
-        return self.desk.begin(reading, key_id=credential_id(headers), kept=kept)
+        return self.desk.begin(
+            reading, key_id=credential_id(headers), kept=kept, number=attempt_number(headers)
+        )
 
     async def begin_async(self, raw: bytes, headers: Headers) -> Opened | OwnReply:
         """Read and begin a call, or answer it, in a coroutine."""
@@ -160,7 +162,9 @@ class Session:
         conversations = self.side().conversations
         if reading.is_strange and reading.conversation is not None and conversations is not None:
             kept = await conversations.tier(reading.conversation)
-        return self.desk.begin(reading, key_id=credential_id(headers), kept=kept)
+        return self.desk.begin(
+            reading, key_id=credential_id(headers), kept=kept, number=attempt_number(headers)
+        )
 
     def aside(self, kind: Kind, path: str, raw: bytes, headers: Headers) -> bytes | OwnReply:
         """Answer a request that is refused; of one that has tokens counted, return the body for the decided model."""

@@ -9,6 +9,7 @@ from tierwise.config.clients import check_clients
 from tierwise.config.draft import Draft, less_thinking, meant
 from tierwise.config.lines import dotted
 from tierwise.config.reading import Notes
+from tierwise.config.retry_checks import check_attempts
 from tierwise.config.values import shown
 from tierwise.core.catalog import MODELS, Model, find, nearest_effort
 from tierwise.core.policy import DEFAULT_TYPE, Contract, MatchRule, Tier, cap_floor
@@ -100,6 +101,7 @@ def _check_contract(contract: Contract, draft: Draft, notes: Notes) -> None:
     if tier is None:
         return
     check_task_budget(contract, tier, notes)
+    check_attempts(contract, draft, notes)
     if contract.max_tokens is not None:
         _check_cap(contract, contract.max_tokens, tier, draft, notes)
     elif contract.tier == next(iter(draft.tiers)):

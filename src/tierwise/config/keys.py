@@ -21,6 +21,14 @@ from tierwise.config.budget_keys import (
 from tierwise.config.client_keys import CLIENTS
 from tierwise.config.kinds import Amount, Duration, Flag, Pattern, Text, TextTable, Whole, Word, Zone
 from tierwise.config.price_keys import FAST_MODE, LONG_PROMPT, PRICES
+from tierwise.config.retry_keys import (
+    FALLBACK,
+    FALLBACK_URLS,
+    ON_TRUNCATION,
+    RETRIES,
+    RETRY_FOR,
+    RETRY_TIMEOUTS,
+)
 from tierwise.config.tables import REQUIRED, Key, Table
 from tierwise.core.policy import EFFORTS, Durability, Effort, Mode, Thinking
 
@@ -228,8 +236,11 @@ TIERS: Final = Table(
     "strongest first; the first tier is the frontier, on which the reports' baselines are measured.",
     keys=(MODEL, EFFORT, THINKING, THINKING_FLOOR),
     example='[tiers.frontier]\nmodel = "claude-opus-5-5"\neffort = "medium"\n',
-    planned=("budget", "fallback", "inference_geo", "speed"),
-    elsewhere=(("max_tokens", "a cap belongs to a task type: move it to [task_types.NAME]"),),
+    planned=("budget", "inference_geo", "speed"),
+    elsewhere=(
+        ("fallback", "it is said of a task type: move it to [task_types.NAME]"),
+        ("max_tokens", "a cap belongs to a task type: move it to [task_types.NAME]"),
+    ),
 )
 TASK_TYPES: Final = Table(
     name="task_types",
@@ -248,11 +259,13 @@ TASK_TYPES: Final = Table(
         KEEP_THINKING,
         TYPE_MODE,
         DESCRIPTION,
+        ON_TRUNCATION,
+        FALLBACK,
     ),
     example='[task_types.extraction]\ntier = "fast"\nmax_tokens = 1024\n'
     'description = "Named fields out of a text."\n',
     parts=(TYPE_BUDGET,),
-    planned=("cascade", "holdback", "on_truncation", "quality", "record_text", "shadow"),
+    planned=("cascade", "holdback", "quality", "record_text", "shadow"),
     elsewhere=(
         ("budgets", "write budget, or [[budgets]] at the top"),
         ("model", 'a contract names a tier, and the tier names the model: write tier = "…"'),
@@ -276,7 +289,17 @@ UPSTREAM: Final = Table(
     name="upstream",
     shape="one",
     meaning="Where calls go. Credentials are not here: calls bring theirs, or `ANTHROPIC_API_KEY` holds one.",
-    keys=(BASE_URL, PROXY, CA_FILE, CONNECT_TIMEOUT, READ_TIMEOUT),
+    keys=(
+        BASE_URL,
+        PROXY,
+        CA_FILE,
+        CONNECT_TIMEOUT,
+        READ_TIMEOUT,
+        FALLBACK_URLS,
+        RETRIES,
+        RETRY_FOR,
+        RETRY_TIMEOUTS,
+    ),
     example='[upstream]\nproxy = "http://proxy.internal:3128"\nread_timeout = "15m"\n',
     planned=("on_cancel", "project", "region"),
     elsewhere=(
@@ -313,7 +336,6 @@ TOP: Final = Table(
         "holdback",
         "ledger",
         "on_cancel",
-        "on_truncation",
         "quality",
         "record_text",
         "shadow",
@@ -321,6 +343,8 @@ TOP: Final = Table(
     ),
     elsewhere=(
         ("budget", "write [[budgets]], or put it into [task_types.NAME]"),
+        ("on_truncation", "it is for the calls of one task type: move it to [task_types.NAME]"),
+        ("retries", "move it to [upstream]"),
         ("max_cost_usd", "it is for the calls of one task type: move it to [task_types.NAME]"),
     ),
 )

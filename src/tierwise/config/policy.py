@@ -10,7 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final
 
-from tierwise.config import budget_keys, client_keys, keys
+from tierwise.config import budget_keys, client_keys, keys, retry_keys
 from tierwise.config.budgets import read_budget, read_type_budgets
 from tierwise.config.checks import check
 from tierwise.config.clients import read_client
@@ -217,6 +217,8 @@ def _contract(name: str, section: Section) -> Contract | None:
     thinking = section.take(keys.KEEP_THINKING)
     mode = section.take(keys.TYPE_MODE)
     description = section.take(keys.DESCRIPTION)
+    on_truncation = section.take(retry_keys.ON_TRUNCATION)
+    fallback = section.take(retry_keys.FALLBACK)
     if tier is None:
         return None
     return Contract(
@@ -231,6 +233,8 @@ def _contract(name: str, section: Section) -> Contract | None:
         budgets=budgets,
         downgrade_to=downgrade_to,
         task_budget=task_budget,
+        on_truncation=on_truncation or "return",
+        fallback=fallback,
         description=description,
     )
 
@@ -275,12 +279,17 @@ def _upstream(top: Section) -> Upstream:
     if found is None:
         return Upstream()
     plain = Upstream()
+    retries = found.take(retry_keys.RETRIES)
     return Upstream(
         base_url=found.take(keys.BASE_URL) or plain.base_url,
         proxy=found.take(keys.PROXY),
         ca_file=found.take(keys.CA_FILE),
         connect_timeout_s=float(found.take(keys.CONNECT_TIMEOUT) or plain.connect_timeout_s),
         read_timeout_s=float(found.take(keys.READ_TIMEOUT) or plain.read_timeout_s),
+        fallback_urls=found.take(retry_keys.FALLBACK_URLS) or (),
+        retries=plain.retries if retries is None else retries,
+        retry_for_s=found.take(retry_keys.RETRY_FOR) or plain.retry_for_s,
+        retry_timeouts=found.take(retry_keys.RETRY_TIMEOUTS) or False,
     )
 
 

@@ -26,6 +26,8 @@ class Why(StrEnum):
     """A budget has less left than the call asked for."""
     OBSERVED = "observed"
     """The decision is recorded and not acted on."""
+    ATTEMPT = "attempt"
+    """An earlier attempt at the same request failed, or its reply was cut."""
     UNDECLARED = "undeclared"
     """Nothing declares a task type: the call passes as asked."""
 
@@ -58,6 +60,17 @@ class Decision:
     """Tokens that the model is told it has for the task, where the caller tells none; None tells nothing."""
     selection_probability: float = 1.0
     """Probability with which a call like this one gets this tier. 1 where nothing is drawn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Otherwise:
+    """What another attempt takes in place of what its contract says."""
+
+    tier: str
+    max_tokens: int | None
+    """The cap; None takes the contract's."""
+    sentence: str
+    """Why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import assert_never
 from tierwise.core.call import Call
 from tierwise.core.catalog import find
 from tierwise.core.changes import Change
-from tierwise.core.decision import Decision, Refusal
+from tierwise.core.decision import Decision, Otherwise, Refusal
 from tierwise.core.fitting import Fitted, fit
 from tierwise.core.matrix import Ineligible
 from tierwise.core.policy import Policy
@@ -48,7 +48,13 @@ class Refused:
 
 
 def plan(
-    call: Call, task: TaskRef, *, policy: Policy, kept: str | None, downgrade: bool = False
+    call: Call,
+    task: TaskRef,
+    *,
+    policy: Policy,
+    kept: str | None,
+    downgrade: bool = False,
+    otherwise: Otherwise | None = None,
 ) -> Plan | Refused:
     """Decide and fit one call. The same arguments give the same plan.
 
@@ -58,10 +64,13 @@ def plan(
         policy: the contracts and tiers.
         kept: name of the tier that the call's conversation already has.
         downgrade: whether to take the cheaper tier that the contract allows where a budget is short.
+        otherwise: the tier and the cap that another attempt takes; None for a first one.
     """
     barred: dict[str, str] = {}
     while True:
-        decision = decide(call, task, policy=policy, kept=kept, barred=barred, downgrade=downgrade)
+        decision = decide(
+            call, task, policy=policy, kept=kept, barred=barred, downgrade=downgrade, otherwise=otherwise
+        )
         if isinstance(decision, Refusal):
             return Refused(call=call, task=task, refusal=decision, policy=policy)
         if decision.tier is None:

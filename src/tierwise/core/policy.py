@@ -33,6 +33,10 @@ PromptBound: TypeAlias = Literal["bytes", "calibrated"]
 WhenLost: TypeAlias = Literal["refuse", "allow"]
 """What becomes of calls under hard budgets while the store of the balances cannot be reached."""
 
+OnTruncation: TypeAlias = Literal["return", "raise-cap", "escalate"]
+"""What becomes of a whole reply that was cut by its cap. return: the caller gets it. raise-cap: the call is made again
+with a larger cap. escalate: so, or on the next stronger tier, whichever is expected to be cheaper."""
+
 DEFAULT_TYPE: Final = "default"
 """The contract of a declared type that the policy does not know."""
 
@@ -76,6 +80,9 @@ class Contract:
     """Name of the cheaper tier that its calls may go to where a budget is short; None: none."""
     task_budget: int | None = None
     """Tokens that the model is told it has for a task, where it can be told; None tells nothing."""
+    on_truncation: OnTruncation = "return"
+    fallback: str | None = None
+    """Name of the tier that a new conversation's call goes to where its own tier's model keeps failing; None: none."""
     description: str | None = None
     """For people: what belongs to this type."""
 
@@ -148,6 +155,19 @@ class Upstream:
     connect_timeout_s: float = 10.0
     read_timeout_s: float = 600.0
     """Longest silence, between any two bytes of a reply."""
+    fallback_urls: tuple[str, ...] = ()
+    """Where the API is too: a retry goes to the next of them."""
+    retries: int = 2
+    """How often a call that fails before its reply begins is made again."""
+    retry_for_s: int = 30
+    """How long after its reading a call's last retry may begin, in seconds."""
+    retry_timeouts: bool = False
+    """Whether a call that the provider did not answer in time is made again, though it may bill both."""
+
+    @property
+    def addresses(self) -> int:
+        """How many addresses there are."""
+        return 1 + len(self.fallback_urls)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

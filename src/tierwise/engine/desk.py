@@ -1,12 +1,14 @@
 """The desk: where a call is read, planned and given its machine. Every door, gateway or client, begins here."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tierwise.config import Book
+from tierwise.core.attempts import ONLY, Attempt, TryAgain, first_attempt
 from tierwise.core.calibration import UNCALIBRATED, Calibration
 from tierwise.core.call import Call
 from tierwise.core.exchange import Exchange
+from tierwise.core.lengths import UNKNOWN_LENGTHS, Lengths
 from tierwise.core.planning import Plan, Refused, plan
 from tierwise.core.reserving import Asked, ask, is_counted
 from tierwise.core.tasks import TaskRef, continues, conversation_key, name_task
@@ -80,6 +82,8 @@ class Desk:
         self.book = book
         self.calibration: Calibration = UNCALIBRATED
         """What is known of texts' tokens."""
+        self.lengths: Lengths = UNKNOWN_LENGTHS
+        """What is known of replies' lengths."""
         self._conversations = conversations
         self._clock = clock
         self._new_id = new_id
@@ -117,17 +121,48 @@ class Desk:
             is_strange=strange,
         )
 
-    def begin(self, reading: Reading, *, key_id: str = "", kept: str | None = None) -> Opened:
+    def begin(
+        self,
+        reading: Reading,
+        *,
+        key_id: str = "",
+        kept: str | None = None,
+        tries_again: bool = False,
+        number: int = 1,
+    ) -> Opened:
         """Plan one call, and work out what it asks of its budgets.
 
         Args:
             reading: the call.
             key_id: names the caller's credential, without telling it; empty where there is none to tell apart.
             kept: the tier that its conversation has elsewhere; None where nobody knows one.
+            tries_again: whether the door makes another attempt where one is to be made.
+            number: which attempt it is by the count of the caller's own library, where that makes them.
         """
-        book, at_us = reading.book, reading.at_us
         kept = reading.kept or kept
-        planned = plan(reading.call, reading.task, policy=book.policy, kept=kept)
+        planned = plan(reading.call, reading.task, policy=reading.book.policy, kept=kept)
+        is_new = kept is None and reading.call.turns <= 1
+        attempt = replace(ONLY, number=number)
+        if tries_again:
+            upstream = reading.book.policy.upstream
+            attempt = first_attempt(upstream, at_us=reading.at_us, is_new=is_new, lengths=self.lengths)
+        return self._open(reading, planned, key_id=key_id, is_new=is_new, attempt=attempt)
+
+    def begin_again(self, reading: Reading, again: TryAgain, *, key_id: str = "") -> Opened:
+        """Begin another attempt at a call: as planned, and from now on.
+
+        Args:
+            reading: the call.
+            again: the attempt.
+            key_id: as for `begin`.
+        """
+        now = replace(reading, at_us=self._clock())
+        return self._open(now, again.plan, key_id=key_id, is_new=again.attempt.is_new, attempt=again.attempt)
+
+    def _open(
+        self, reading: Reading, planned: Plan | Refused, *, key_id: str, is_new: bool, attempt: Attempt
+    ) -> Opened:
+        book, at_us = reading.book, reading.at_us
         if isinstance(planned, Plan) and planned.decision.tier is not None:
             self._keep(reading, planned.decision.tier)
         call_id = self._new_id()
@@ -140,10 +175,17 @@ class Desk:
                 key_id=key_id,
                 prices=book.prices,
                 at_us=at_us,
-                is_new=kept is None and reading.call.turns <= 1,
+                is_new=is_new,
                 calibration=self.calibration,
             )
-        exchange = Exchange(asked, prices=book.prices, call_id=call_id, read_us=at_us, key_id=key_id or None)
+        exchange = Exchange(
+            asked,
+            prices=book.prices,
+            call_id=call_id,
+            read_us=at_us,
+            key_id=key_id or None,
+            attempt=attempt,
+        )
         return Opened(
             call_id=call_id,
             body=reading.body,

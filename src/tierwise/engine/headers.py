@@ -1,5 +1,6 @@
 """Headers on their way through: hop-by-hop ones end here, credentials go only to the provider, ours are ours."""
 
+import re
 from collections.abc import Iterable
 from decimal import Decimal
 from hashlib import sha256
@@ -51,6 +52,17 @@ def credential_id(headers: Headers) -> str:
         if name in (b"x-api-key", b"authorization"):
             return sha256(value.removeprefix(b"Bearer ")).hexdigest()[:12]
     return "gateway"
+
+
+def attempt_number(headers: Headers) -> int:
+    """Which attempt at its call a request is, by the count of the provider's SDK; 1 where it counts none."""
+    for name, value in headers:
+        if name == b"x-stainless-retry-count" and _RETRY_COUNT.fullmatch(value):
+            return int(value) + 1
+    return 1
+
+
+_RETRY_COUNT: Final = re.compile(rb"[0-9]{1,3}")
 
 
 def budget_headers(denied: Denied, *, at_us: int) -> list[tuple[bytes, bytes]]:
@@ -129,9 +141,11 @@ def returned_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
     return [(name, value) for name, value in headers if name not in HOP_BY_HOP and name not in named]
 
 
-def own_headers(call_id: str, plan: Plan | Refused) -> list[tuple[bytes, bytes]]:
-    """What the gateway tells of a call in its reply."""
+def own_headers(call_id: str, plan: Plan | Refused, *, attempt: int = 1) -> list[tuple[bytes, bytes]]:
+    """What the gateway tells of a call in its reply; of an attempt that is not the first, also its number."""
     told: list[tuple[bytes, bytes]] = [(b"x-tierwise-call-id", call_id.encode())]
+    if attempt > 1:
+        told.append((b"x-tierwise-attempt", b"%d" % attempt))
     task = plan.task
     if task.type is not None:
         told.append((b"x-tierwise-task-type", safe(task.type)))

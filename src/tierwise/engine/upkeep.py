@@ -2,7 +2,8 @@
 
 Each second, the settlements and top-ups that were written by hand or by another gateway reach the budgets. Each
 minute, reservations of unknown cost that were kept for long enough are posted as assumed, accounts of ended windows
-are forgotten, and what texts' tokens were is learned again. A ledger that cannot be read is tried again.
+are forgotten, and what texts' tokens and replies' lengths were is learned again. A ledger that cannot be read is
+tried again.
 """
 
 import logging
@@ -15,7 +16,7 @@ from tierwise.core.ledger import Entry, Settled, ToppedUp
 from tierwise.engine.budgets import BudgetStore
 from tierwise.engine.desk import Desk
 from tierwise.errors import BudgetStoreError, LedgerError
-from tierwise.stores.ledger.learning import calibration
+from tierwise.stores.ledger.learning import calibration, lengths
 from tierwise.stores.ledger.query import Reader
 from tierwise.stores.ledger.reservations import overdue, told_since
 
@@ -60,7 +61,7 @@ class Upkeep:
             position: up to which entries of the ledger the budgets know what was told.
             budgets: the accounts.
             forgetful: the accounts, where this process holds them.
-            desk: holds the policy in force, and is told of texts' tokens.
+            desk: holds the policy in force, and is told of texts' tokens and replies' lengths.
             clock: tells microseconds since 1970 UTC.
         """
         self._read = read
@@ -100,6 +101,8 @@ class Upkeep:
             late = overdue(ledger, now - policy.keep_for_s * 1_000_000)
             if policy.prompt_bound == "calibrated":
                 self._desk.calibration = calibration(ledger)
+            if any(contract.on_truncation == "escalate" for contract in policy.contracts.values()):
+                self._desk.lengths = lengths(ledger)
         for each in late:
             note = f"kept for {policy.keep_for_s} s, and nobody could say what it cost: its worst case"
             self._put(

@@ -32,7 +32,8 @@ async def answer_error(
     *,
     call_id: str = "none",
     headers: tuple[tuple[bytes, bytes], ...] = (),
+    last: bool = False,
 ) -> None:
-    """Answer with an error of ours in the provider's shape."""
-    reply = own_reply(code, sentence, call_id=call_id, headers=headers)
+    """Answer with an error of ours in the provider's shape; `last` where it was tried again as often as is of use."""
+    reply = own_reply(code, sentence, call_id=call_id, headers=headers, last=last)
     await answer(send, reply.status, reply.headers, reply.body)

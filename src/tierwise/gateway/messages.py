@@ -1,14 +1,15 @@
 """`POST /v1/messages`: the road that this project is about. The hot path."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from tierwise.core.changes import Change
+from tierwise.core.planning import Plan
 from tierwise.engine.balances import SharedConversations
 from tierwise.engine.budgets import AsyncBudgets, Warnings
-from tierwise.engine.desk import Desk, Opened
+from tierwise.engine.desk import Desk, Opened, Reading
 from tierwise.engine.doors import COUNT_TOKENS
 from tierwise.engine.headers import (
     betas_for,
@@ -20,7 +21,7 @@ from tierwise.engine.ledger import AsyncLedger
 from tierwise.engine.relay import RelayDriver
 from tierwise.errors import MalformedRequest
 from tierwise.gateway.asgi import Receive, Scope, Send
-from tierwise.gateway.caller import AsgiCaller
+from tierwise.gateway.caller import AsgiCaller, CallerWithCutReply
 from tierwise.gateway.door import Door, Stopped, Visitor, stopped_by_type
 from tierwise.gateway.errors import answer_error, turn_away
 from tierwise.gateway.intake import BodyRefused, CallerLeftEarly, Intake, read_body
@@ -46,6 +47,8 @@ class Parts:
     """Tells how the gateway is."""
     door: Door = field(default_factory=Door)
     intake: Intake = field(default_factory=Intake)
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    """Waits for some seconds."""
     conversations: SharedConversations | None = None
     """Conversations that other gateways may know; None where there is no other."""
 
@@ -74,25 +77,52 @@ async def messages(scope: Scope, receive: Receive, send: Send, parts: Parts) -> 
     kept = None
     if reading.is_strange and reading.conversation is not None and parts.conversations is not None:
         kept = await parts.conversations.tier(reading.conversation)
-    opened = parts.desk.begin(reading, key_id=visitor.key_id, kept=kept)
-    return await _relay(_Request(scope, parts, visitor), receive, send, opened)
+    opened = parts.desk.begin(reading, key_id=visitor.key_id, kept=kept, tries_again=True)
+    caller = AsgiCaller(send)
+    watch = _watch(receive, caller)
+    parts.meters.in_flight += 1
+    try:
+        await _attempts(_Request(scope, parts, visitor, caller, reading), opened)
+    finally:
+        parts.meters.in_flight -= 1
+        watch.cancel()
+    return None
 
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What a call's requests to the provider are made from, beside its body."""
+    """What is the same at all attempts at one request."""
 
     scope: Scope
     parts: Parts
     visitor: Visitor
+    caller: AsgiCaller
+    reading: Reading
 
 
-async def _relay(request: _Request, receive: Receive, send: Send, opened: Opened) -> None:
-    parts = request.parts
-    meters = parts.meters
-    caller = AsgiCaller(
-        send, call_id=opened.call_id, own_headers=lambda: own_headers(opened.call_id, opened.plan)
-    )
+async def _attempts(request: _Request, opened: Opened) -> None:
+    """Make one attempt after the other, until one has a reply that is passed on."""
+    parts, caller = request.parts, request.caller
+    taker: AsgiCaller | CallerWithCutReply = caller
+    while True:
+        driver = await _attempt(request, opened, taker)
+        again = driver.again
+        if again is None:
+            return
+        if again.lengthens:
+            taker = CallerWithCutReply(caller, _cut_reply(caller, opened, driver))
+        try:
+            await parts.sleep((again.at_us - parts.clock()) / 1_000_000)
+        except asyncio.CancelledError:
+            if caller.gone:
+                return
+            raise
+        opened = parts.desk.begin_again(request.reading, again, key_id=request.visitor.key_id)
+
+
+async def _attempt(request: _Request, opened: Opened, taker: AsgiCaller | CallerWithCutReply) -> RelayDriver:
+    parts, caller = request.parts, request.caller
+    _answer_for(caller, opened)
     driver = RelayDriver(
         opened,
         outgoing=lambda changes: _outgoing(request, opened, changes),
@@ -101,20 +131,35 @@ async def _relay(request: _Request, receive: Receive, send: Send, opened: Opened
         ledger=parts.ledger,
         budgets=parts.budgets,
         warnings=parts.warnings,
-        caller=caller,
+        caller=taker,
         clock=parts.clock,
     )
-    watch = _watch(receive, caller)
-    meters.calls += 1
-    meters.in_flight += 1
-    try:
-        await driver.run()
-    finally:
-        meters.in_flight -= 1
-        watch.cancel()
+    parts.meters.calls += 1
+    await driver.run()
     upstream_us = opened.exchange.upstream_us
     if upstream_us is not None and not caller.gone:
-        meters.added.add(parts.clock() - opened.exchange.read_us - upstream_us)
+        parts.meters.added.add(parts.clock() - opened.exchange.read_us - upstream_us)
+    return driver
+
+
+def _answer_for(caller: AsgiCaller, opened: Opened) -> None:
+    number = opened.exchange.attempt.number
+    caller.answers_for(opened.call_id, lambda: own_headers(opened.call_id, opened.plan, attempt=number))
+
+
+def _cut_reply(caller: AsgiCaller, opened: Opened, driver: RelayDriver) -> Callable[[], Awaitable[None]]:
+    """Passes on the reply that was cut, as if there had been no attempt after it."""
+    status, headers, body = driver.cut_reply
+
+    async def pass_on() -> None:
+        plan = opened.plan
+        if isinstance(plan, Plan) and plan.decision.tier is not None:
+            opened.keep_tier(plan.decision.tier)
+        _answer_for(caller, opened)
+        caller.begin(status, headers)
+        await caller.finish(body)
+
+    return pass_on
 
 
 def _outgoing(request: _Request, opened: Opened, changes: tuple[Change, ...]) -> Outgoing:
@@ -123,6 +168,7 @@ def _outgoing(request: _Request, opened: Opened, changes: tuple[Change, ...]) ->
         target=target(request.scope),
         headers=headers_for(request.scope, request.parts, request.visitor, betas=betas_for(changes)),
         body=rewrite(opened.body, changes),
+        address=opened.exchange.attempt.number - 1,
     )
 
 
@@ -133,6 +179,7 @@ def _counting(request: _Request, opened: Opened, changes: tuple[Change, ...]) ->
         target=f"{COUNT_TOKENS}?{query.decode('latin-1')}" if query else COUNT_TOKENS,
         headers=headers_for(request.scope, request.parts, request.visitor, betas=betas_for(changes)),
         body=counting_body(opened.body, changes),
+        address=opened.exchange.attempt.number - 1,
     )
 
 

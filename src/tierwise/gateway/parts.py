@@ -59,7 +59,10 @@ class Settings:
             return book
         policy = book.policy
         return replace(
-            book, policy=replace(policy, upstream=replace(policy.upstream, base_url=self.upstream))
+            book,
+            policy=replace(
+                policy, upstream=replace(policy.upstream, base_url=self.upstream, fallback_urls=())
+            ),
         )
 
 

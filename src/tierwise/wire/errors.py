@@ -65,15 +65,20 @@ def own_reply(
     *,
     call_id: str = "none",
     headers: Sequence[tuple[bytes, bytes]] = (),
+    last: bool = False,
 ) -> OwnReply:
-    """Write an error of ours as the provider writes its own; `headers` are told besides."""
+    """Write an error of ours as the provider writes its own; `headers` are told besides.
+
+    `last` says that it was tried again as often as is of use.
+    """
     error = WIRE_ERRORS[code]
+    retry = error.retry and not last
     return OwnReply(
         status=error.status,
         headers=(
             (b"content-type", b"application/json"),
             (b"request-id", call_id.encode("ascii", "replace")),
-            (b"x-should-retry", b"true" if error.retry else b"false"),
+            (b"x-should-retry", b"true" if retry else b"false"),
             (b"x-tierwise-error", code.encode()),
             *headers,
         ),
