@@ -145,8 +145,9 @@ class _Script:
     output: int
     thinking: int
     opening: str
-    """How the text begins; filler follows."""
+    """How the text begins; filler follows, unless it is `whole`."""
     draw: int
+    whole: bool = False
     uses: tuple[_Use, ...] = ()
     json: str | None = None
     """The whole text, when the request asks for a format."""
@@ -196,6 +197,7 @@ def _of_play(line: play.Line, ask: Ask, seed: int) -> _Script:
         output=text + sum(use.tokens for use in uses),
         thinking=_limit_thinking(ask, _scaled(plain.thinking, ask)),
         opening=line.text,
+        whole=True,
         draw=plain.draw,
         uses=uses,
     )
@@ -337,7 +339,9 @@ def _text(script: _Script, tokens: int, model: Model) -> str:
     size = text_size(tokens, model)
     if script.json is None:
         text = script.opening
-        return text[:size] if size <= len(text) else text + filler(size - len(text), script.draw)
+        return (
+            text[:size] if script.whole or size <= len(text) else text + filler(size - len(text), script.draw)
+        )
     padding = " " * (text_size(script.output, model) - len(script.json.encode()))
     return (script.json[:-1] + padding + script.json[-1])[:size]
 
