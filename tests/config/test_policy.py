@@ -486,7 +486,7 @@ def test_durations_have_units(text: str, seconds: int) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["quality.margin = 0.03", 'on_truncation = "escalate"', "shadow = true"],
+    ['quality.judge = "claude-opus-5-5"', 'on_truncation = "escalate"', "cascade = true"],
 )
 def test_a_planned_key_of_a_task_type_is_refused_not_ignored(line: str) -> None:
     assert "is planned and not in this version" in complaint(BASE + line + "\n")

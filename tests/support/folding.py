@@ -67,7 +67,9 @@ def folded(entries: Iterable[Entry]) -> Folded:
                 calls[entry.call_id].ending = entry
             case Settled():
                 calls[entry.call_id].settled = entry
-            case ToppedUp():
+            case Paired() | Graded() | Declared():
+            pass
+        case ToppedUp():
                 top_ups.append(entry)
     unknown: dict[str, int] = {}
     for call in calls.values():

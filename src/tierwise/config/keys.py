@@ -4,6 +4,7 @@ from decimal import Decimal
 from typing import Final, Literal
 
 from tierwise.config.addresses import Address
+from tierwise.config.audit_keys import AUDIT, QUALITY, SHADOW
 from tierwise.config.budget_keys import (
     BUDGET_STORE,
     BUDGET_STORE_LOST,
@@ -246,12 +247,13 @@ TASK_TYPES: Final = Table(
         KEEP_EFFORT,
         KEEP_THINKING,
         TYPE_MODE,
+        SHADOW,
         DESCRIPTION,
     ),
     example='[task_types.extraction]\ntier = "fast"\nmax_tokens = 1024\n'
     'description = "Named fields out of a text."\n',
-    parts=(TYPE_BUDGET,),
-    planned=("cascade", "holdback", "on_truncation", "quality", "record_text", "shadow"),
+    parts=(TYPE_BUDGET, QUALITY),
+    planned=("cascade", "holdback", "on_truncation", "record_text"),
     elsewhere=(
         ("budgets", "write budget, or [[budgets]] at the top"),
         ("model", 'a contract names a tier, and the tier names the model: write tier = "…"'),
@@ -302,9 +304,8 @@ TOP: Final = Table(
         WARN_URL,
     ),
     example='mode = "route"\nconversation_ttl = "1h"\n',
-    parts=(TIERS, TASK_TYPES, MATCH, BUDGETS, UPSTREAM, PRICES),
+    parts=(TIERS, TASK_TYPES, MATCH, BUDGETS, AUDIT, UPSTREAM, PRICES),
     planned=(
-        "audit",
         "autopilot",
         "cascade",
         "dashboard",
@@ -313,14 +314,14 @@ TOP: Final = Table(
         "ledger",
         "on_cancel",
         "on_truncation",
-        "quality",
         "record_text",
-        "shadow",
         "telemetry",
     ),
     elsewhere=(
         ("budget", "write [[budgets]], or put it into [task_types.NAME]"),
         ("max_cost_usd", "it is for the calls of one task type: move it to [task_types.NAME]"),
+        ("quality", "it is for one task type: move it to [task_types.NAME]"),
+        ("shadow", "it is for one task type: move it to [task_types.NAME]"),
     ),
 )
 
@@ -329,8 +330,10 @@ TABLES: Final = (
     TIERS,
     TASK_TYPES,
     TYPE_BUDGET,
+    QUALITY,
     MATCH,
     BUDGETS,
+    AUDIT,
     UPSTREAM,
     PRICES,
     LONG_PROMPT,

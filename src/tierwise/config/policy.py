@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from tierwise.config import budget_keys, keys
+from tierwise.config.audit import read_audit, read_quality
+from tierwise.config.audit_keys import SHADOW
 from tierwise.config.budgets import read_budget, read_type_budgets
 from tierwise.config.checks import check
 from tierwise.config.draft import Draft
@@ -93,6 +95,7 @@ def parse_book(text: str, *, file: str, prices: PriceBook | None = None) -> Book
         budgets=tuple(budget for budget in draft.budgets if budget is not None),
         time_zone=top.take(keys.TIME_ZONE) or "UTC",
         upstream=_upstream(top),
+        audit=read_audit(top),
         version=version,
     )
     problems = [*located(notes.errors, text), *_secrets(text)]
@@ -205,6 +208,8 @@ def _contract(name: str, section: Section) -> Contract | None:
     effort = section.take(keys.KEEP_EFFORT)
     thinking = section.take(keys.KEEP_THINKING)
     mode = section.take(keys.TYPE_MODE)
+    shadow = section.take(SHADOW) or False
+    check, margin = read_quality(section)
     description = section.take(keys.DESCRIPTION)
     if tier is None:
         return None
@@ -221,6 +226,9 @@ def _contract(name: str, section: Section) -> Contract | None:
         downgrade_to=downgrade_to,
         task_budget=task_budget,
         description=description,
+        shadow=shadow,
+        margin_points=margin,
+        check=check,
     )
 
 

@@ -139,18 +139,30 @@ class Exchange:
         "_sent_us",
         "_told",
         "call_id",
+        "ending",
+        "first_call_id",
         "key_id",
         "plan",
+        "purpose",
         "read_us",
         "state",
     )
 
     def __init__(
-        self, asked: Asked, *, prices: PriceBook, call_id: str, read_us: int, key_id: str | None = None
+        self,
+        asked: Asked,
+        *,
+        prices: PriceBook,
+        call_id: str,
+        read_us: int,
+        key_id: str | None = None,
+        purpose: str | None = None,
+        first_call_id: str | None = None,
     ) -> None:
         """Begin with what was planned for a call that was read at `read_us`, and what it asks of its budgets.
 
-        `key_id` names the caller's credential in the entry, without telling it.
+        `key_id` names the caller's credential in the entry, without telling it. `purpose` and `first_call_id` say
+        there whose wish the call is, and with which one it is compared; None for a caller's own.
         """
         self.state = State.READ
         self.plan: Plan | Refused = asked.plan if isinstance(asked, Asking) else asked
@@ -165,6 +177,10 @@ class Exchange:
         self._last_effects: tuple[Effect, ...] = ()
         self._told = False
         self.key_id = key_id
+        self.purpose = purpose
+        self.first_call_id = first_call_id
+        self.ending: Posted | Failed | None = None
+        """The entry of its end, once it is made; None also for a call that was refused."""
 
     def begin(self, at_us: int) -> tuple[Effect, ...]:
         """Return the first effects: the claim on the budgets; else the decision's entry and the call, or a refusal."""
@@ -254,7 +270,14 @@ class Exchange:
 
     def _decided(self) -> Record:
         self._told = True
-        entry = decided_entry(self.plan, call_id=self.call_id, key_id=self.key_id, at_us=self.read_us)
+        entry = decided_entry(
+            self.plan,
+            call_id=self.call_id,
+            key_id=self.key_id,
+            at_us=self.read_us,
+            purpose=self.purpose,
+            first_call_id=self.first_call_id,
+        )
         return Record(entry=entry, durable=False)
 
     def _refuse(self, refused: Refused, at_us: int, denied: Denied | None = None) -> tuple[Effect, ...]:
@@ -358,6 +381,7 @@ class Exchange:
             call_id=self.call_id,
             timings=self._timings(ending.at_us),
         )
+        self.ending = entry
         untold = () if self._told else (self._decided(),)
         return (*untold, *self._settled(entry), Record(entry=entry, durable=durable))
 

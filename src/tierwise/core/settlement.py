@@ -41,7 +41,15 @@ class Ending:
     request_id: str | None = None
 
 
-def decided_entry(plan: Plan | Refused, *, call_id: str, key_id: str | None, at_us: int) -> Decided:
+def decided_entry(
+    plan: Plan | Refused,
+    *,
+    call_id: str,
+    key_id: str | None,
+    at_us: int,
+    purpose: str | None = None,
+    first_call_id: str | None = None,
+) -> Decided:
     """Make the entry that is written before a call leaves."""
     call, task = plan.call, plan.task
     decision = plan.decision if isinstance(plan, Plan) else None
@@ -69,6 +77,8 @@ def decided_entry(plan: Plan | Refused, *, call_id: str, key_id: str | None, at_
         if isinstance(plan, Refused)
         else tuple(reason.sentence for reason in plan.decision.reasons),
         changes=tuple(map(describe, plan.changes)) if isinstance(plan, Plan) else (),
+        purpose=purpose,
+        first_call_id=first_call_id,
     )
 
 

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tierwise.core.changes import Change
+from tierwise.engine.auditor import Auditor, Candidate
 from tierwise.engine.balances import SharedConversations
 from tierwise.engine.budgets import AsyncBudgets, Warnings
 from tierwise.engine.desk import Desk, Opened
@@ -46,6 +47,8 @@ class Parts:
     """Tells how the gateway is."""
     conversations: SharedConversations | None = None
     """Conversations that other gateways may know; None where there is no other."""
+    auditor: Auditor | None = None
+    """Compares tiers in the background; None compares nothing."""
 
 
 async def messages(scope: Scope, receive: Receive, send: Send, parts: Parts) -> None:
@@ -68,8 +71,23 @@ async def messages(scope: Scope, receive: Receive, send: Send, parts: Parts) -> 
     kept = None
     if reading.is_strange and reading.conversation is not None and parts.conversations is not None:
         kept = await parts.conversations.tier(reading.conversation)
-    opened = parts.desk.begin(reading, key_id=credential_id(headers), kept=kept)
-    return await _relay(scope, receive, send, parts, opened)
+    key_id = credential_id(headers)
+    opened = parts.desk.begin(reading, key_id=key_id, kept=kept)
+    candidate = None
+    if parts.auditor is not None:
+        candidate = parts.auditor.consider(
+            reading,
+            opened,
+            key_id=key_id,
+            outgoing=lambda changes: _again(_outgoing(scope, parts, opened, changes)),
+        )
+    caller = AsgiCaller(
+        send, call_id=opened.call_id, own_headers=lambda: own_headers(opened.call_id, opened.plan)
+    )
+    await _relay(scope, receive, parts, opened, caller, candidate)
+    if parts.auditor is not None and candidate is not None:
+        parts.auditor.offer(candidate)
+    return None
 
 
 NO_CREDENTIAL = (
@@ -79,11 +97,15 @@ NO_CREDENTIAL = (
 TOO_LARGE = "The request is larger than the 32 MB that the provider takes."
 
 
-async def _relay(scope: Scope, receive: Receive, send: Send, parts: Parts, opened: Opened) -> None:
+async def _relay(  # noqa: PLR0917 — the parts of one call
+    scope: Scope,
+    receive: Receive,
+    parts: Parts,
+    opened: Opened,
+    caller: AsgiCaller,
+    candidate: Candidate | None,
+) -> None:
     meters = parts.meters
-    caller = AsgiCaller(
-        send, call_id=opened.call_id, own_headers=lambda: own_headers(opened.call_id, opened.plan)
-    )
     driver = RelayDriver(
         opened,
         outgoing=lambda changes: _outgoing(scope, parts, opened, changes),
@@ -92,7 +114,7 @@ async def _relay(scope: Scope, receive: Receive, send: Send, parts: Parts, opene
         ledger=parts.ledger,
         budgets=parts.budgets,
         warnings=parts.warnings,
-        caller=caller,
+        caller=caller if candidate is None else candidate.listen(caller),
         clock=parts.clock,
     )
     watch = _watch(receive, caller)
@@ -115,6 +137,12 @@ def _outgoing(scope: Scope, parts: Parts, opened: Opened, changes: tuple[Change,
         headers=outgoing_headers(scope["headers"], key=parts.key, betas=betas_for(changes)),
         body=rewrite(opened.body, changes),
     )
+
+
+def _again(outgoing: Outgoing) -> Outgoing:
+    """The same request as another call: without the key by which the provider would give the first one's reply."""
+    headers = [(name, value) for name, value in outgoing.headers if name != b"idempotency-key"]
+    return replace(outgoing, headers=headers)
 
 
 def _counting(scope: Scope, parts: Parts, opened: Opened, changes: tuple[Change, ...]) -> Outgoing:

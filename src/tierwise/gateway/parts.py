@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tierwise.config import Book
+from tierwise.engine.auditor import Auditor
 from tierwise.engine.balances import Balances, hold_balances
 from tierwise.engine.budgets import Warnings
 from tierwise.engine.clock import call_ids, now_us
@@ -61,7 +62,8 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
     """Make the parts and begin what goes on beside the calls; at the end, write what is left and let go of all."""
     policy = settings.book.policy
     loop = asyncio.get_running_loop()
-    desk = Desk(settings.book, conversations=Conversations(), clock=now_us, new_id=call_ids())
+    new_id = call_ids()
+    desk = Desk(settings.book, conversations=Conversations(), clock=now_us, new_id=new_id)
     ledger = LoopLedger(open_ledger(settings.ledger, durability=policy.durability), loop)
     upstream = HttpUpstream(policy.upstream)
     balances = await asyncio.to_thread(hold_balances, settings.ledger, store=policy.budget_store)
@@ -79,8 +81,18 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
     post = None if warn_url is None else WarnPost(warn_url)
     policy_file = None if settings.policy_path is None else PolicyFile(settings.policy_path, desk)
     budgets = balances.for_loop()
+    auditor = Auditor(
+        desk=desk,
+        upstream=upstream,
+        ledger=ledger,
+        budgets=budgets,
+        clock=now_us,
+        new_id=new_id,
+        read=lambda: read_ledger(settings.ledger),
+    )
     parts = Parts(
         desk=desk,
+        auditor=auditor,
         ledger=ledger,
         budgets=budgets,
         conversations=balances.conversations(),
@@ -91,7 +103,7 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
         key=settings.key,
         health=lambda: _health(settings, parts, policy_file, balances),
     )
-    beside: list[Coroutine[Any, Any, None]] = []
+    beside: list[Coroutine[Any, Any, None]] = [auditor.run()]
     if policy_file is not None:
         beside.append(policy_file.watch())
     if post is not None:
@@ -105,6 +117,7 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
             await post.drain()
         for task in tasks:
             task.cancel()
+        await asyncio.wait(tasks)  # the audit's calls in flight are recorded as given up
         await asyncio.to_thread(upkeep.close)
         await upstream.close()
         await asyncio.to_thread(balances.close)
