@@ -345,13 +345,13 @@ def test_an_unknown_key_that_is_near_to_nothing_is_told_all_of_them() -> None:
     assert complaint(BASE + "zzz = 5\n") == (
         "t.toml:8: task_types.default.zzz: is not known\n"
         "    the keys in [task_types.NAME] are tier, max_tokens, min_tokens, max_cost_usd, max_calls, downgrade_to, "
-        "task_budget, effort, thinking, mode, description, budget"
+        "task_budget, effort, thinking, mode, shadow, description, budget, quality"
     )
     assert complaint("zzz = 5\n" + BASE) == (
         "t.toml:1: zzz: is not known\n"
         "    the keys at the top are mode, strict, durability, conversation_ttl, time_zone, keep_for, queue_for, "
         "prompt_bound, count_near_limit, budget_store, budget_store_lost, warn_url, "
-        "tiers, task_types, match, budgets, upstream, prices"
+        "tiers, task_types, match, budgets, audit, upstream, prices"
     )
 
 

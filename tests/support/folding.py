@@ -5,7 +5,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tierwise.core.budgets import Balance, amount_on, cost_on
-from tierwise.core.ledger import Decided, Entry, Failed, Posted, SetAside, Settled, ToppedUp
+from tierwise.core.ledger import (
+    Decided,
+    Declared,
+    Entry,
+    Failed,
+    Graded,
+    Paired,
+    Posted,
+    SetAside,
+    Settled,
+    ToppedUp,
+)
 from tierwise.stores.ledger.reports import By, Totals
 from tierwise.usage import Usage
 
@@ -68,8 +79,8 @@ def folded(entries: Iterable[Entry]) -> Folded:
             case Settled():
                 calls[entry.call_id].settled = entry
             case Paired() | Graded() | Declared():
-            pass
-        case ToppedUp():
+                pass
+            case ToppedUp():
                 top_ups.append(entry)
     unknown: dict[str, int] = {}
     for call in calls.values():

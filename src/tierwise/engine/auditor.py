@@ -19,14 +19,14 @@ from tierwise.audit.selection import select
 from tierwise.audit.standings import lines_of
 from tierwise.core.changes import Change
 from tierwise.core.ledger import Declared, Failed, Fault, Paired, Posted
-from tierwise.core.planning import Plan
+from tierwise.core.planning import Plan, Refused
 from tierwise.engine.budgets import AsyncBudgets, Warnings
 from tierwise.engine.desk import Desk, Opened, Reading
 from tierwise.engine.ledger import AsyncLedger
 from tierwise.engine.listening import Kept, ListeningCaller, SilentCaller
 from tierwise.engine.purse import purses
 from tierwise.engine.relay import Caller, RelayDriver
-from tierwise.engine.shadowing import Comparison, cluster_of, comparison_of, margin_of, shadow_call
+from tierwise.engine.shadowing import Comparison, Shadow, cluster_of, comparison_of, margin_of, shadow_call
 from tierwise.errors import LedgerError
 from tierwise.money import Nanos
 from tierwise.stores.ledger.pairs import DAY_US, evidence
@@ -40,7 +40,7 @@ QUEUE: Final = 64
 """Calls that wait to be compared; one more is left out."""
 AT_ONCE: Final = 4
 """Calls that the audit makes at the same time."""
-PURSE_AGE_S: Final = 60.0
+PURSE_AGE_US: Final = 60_000_000
 """How old the allowance may be; a pair that it could not pay has it worked out again after `RETRY_S`."""
 RETRY_S: Final = 2.0
 LOOK_S: Final = 60.0
@@ -90,6 +90,7 @@ class Auditor:
         clock: Callable[[], int],
         new_id: Callable[[], str],
         read: Callable[[], Reader],
+        retry_s: float = RETRY_S,
     ) -> None:
         """Make pairs of the calls that are offered, while `run` runs.
 
@@ -101,7 +102,9 @@ class Auditor:
             clock: tells microseconds since 1970 UTC.
             new_id: makes call ids.
             read: opens the ledger for reading.
+            retry_s: how long the audit makes no calls in a direction whose allowance is used up, in seconds.
         """
+        self._retry_us = int(retry_s * 1_000_000)
         self._desk = desk
         self._upstream = upstream
         self._ledger = ledger
@@ -115,8 +118,12 @@ class Auditor:
         """Line, cluster and day of each pair of today."""
         self._purses: tuple[Nanos, Nanos] = (0, 0)
         self._purses_at_us: int | None = None
+        self._short_at_us: dict[bool, int] = {}
+        """When a direction, that of calls on a dearer tier or the other, last had too little left."""
         self._queue: asyncio.Queue[Candidate] = asyncio.Queue(QUEUE)
         self.counted = Counted()
+        self.ready = asyncio.Event()
+        """Set once calls are drawn."""
 
     def consider(
         self,
@@ -185,6 +192,7 @@ class Auditor:
             try:
                 salt, self._paired = await asyncio.to_thread(self._remember)
                 self._salt = salt
+                self.ready.set()
             except LedgerError as error:
                 log.warning("the audit waits for a ledger that can be read: %s", error)
                 await asyncio.sleep(RETRY_S)
@@ -208,11 +216,11 @@ class Auditor:
                 self._queue.task_done()
 
     async def _compare(self, candidate: Candidate) -> None:
-        limit = await self._limit(candidate.comparison)
-        opened = self._opened(candidate, limit) if limit > 0 else None
-        if opened is None:
+        shadow = await self._affordable(candidate)
+        if shadow is None:
             self.counted.left_out += 1
             return
+        opened = shadow.opened
         kept = Kept()
         driver = RelayDriver(
             opened,
@@ -226,6 +234,8 @@ class Auditor:
             clock=self._clock,
         )
         await driver.run()
+        if isinstance(opened.plan, Refused):
+            self._short_at_us[candidate.comparison.on_dear] = self._clock()
         ending = opened.exchange.ending
         theirs = None if ending is None else _answer(ending, kept)
         if ending is None or theirs is None:
@@ -236,7 +246,21 @@ class Auditor:
             self._ledger.put(entry)
             self.counted.pairs += 1
 
-    def _opened(self, candidate: Candidate, limit_nanos: Nanos) -> Opened | None:
+    async def _affordable(self, candidate: Candidate) -> Shadow | None:
+        """The call on the other tier; None where that cannot take it, or the allowance has too little left."""
+        on_dear = candidate.comparison.on_dear
+        short_at_us = self._short_at_us.get(on_dear)
+        if short_at_us is not None and self._clock() - short_at_us < self._retry_us:
+            return None
+        for oldest_us in (PURSE_AGE_US, self._retry_us):
+            limit = await self._limit(on_dear, oldest_us=oldest_us)
+            shadow = self._shadow(candidate, limit)
+            if shadow is None or shadow.worst_nanos <= limit:
+                return shadow
+        self._short_at_us[on_dear] = self._clock()
+        return None
+
+    def _shadow(self, candidate: Candidate, limit_nanos: Nanos) -> Shadow | None:
         return shadow_call(
             candidate.reading,
             candidate.comparison,
@@ -276,18 +300,17 @@ class Auditor:
             cheap_nanos=by_tier[1].cost_nanos,
         )
 
-    async def _limit(self, comparison: Comparison) -> Nanos:
-        """What the audit may spend today in a direction."""
+    async def _limit(self, on_dear: bool, *, oldest_us: int) -> Nanos:  # noqa: FBT001 — it names the direction
+        """What the audit may spend today in a direction, as worked out no longer ago than that."""
         now, at_us = self._clock(), self._purses_at_us
-        poor = self._purses[0 if comparison.on_dear else 1] <= 0
-        if at_us is None or now - at_us > (RETRY_S if poor else PURSE_AGE_S) * 1_000_000:
+        if at_us is None or now - at_us >= oldest_us:
             self._purses_at_us = now
             audit = self._desk.book.policy.audit
             try:
                 self._purses = await asyncio.to_thread(purses, self._read, audit, at_us=now)
             except LedgerError as error:
                 log.warning("the audit's allowance cannot be worked out: %s", error)
-        return self._purses[0 if comparison.on_dear else 1]
+        return self._purses[0 if on_dear else 1]
 
     async def _keep_looking(self) -> None:
         while True:

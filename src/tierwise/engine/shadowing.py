@@ -38,6 +38,15 @@ class Comparison:
     key: LineKey
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shadow:
+    """The audit's own call, on its way."""
+
+    opened: Opened
+    worst_nanos: Nanos
+    """What it sets aside."""
+
+
 def cluster_of(reading: Reading) -> str | None:
     """Name the run, else the conversation, that a call belongs to, without telling it; None for one alone."""
     whole = reading.task.run_id or conversation_key(reading.call, reading.task)
@@ -84,7 +93,7 @@ def shadow_call(
     limit_nanos: Nanos,
     at_us: int,
     calibration: Calibration,
-) -> Opened | None:
+) -> Shadow | None:
     """Open the same call on the other tier; None where that cannot take its body.
 
     Args:
@@ -123,7 +132,8 @@ def shadow_call(
         purpose=PURPOSE,
         first_call_id=first_call_id,
     )
-    return Opened(call_id=call_id, body=reading.body, exchange=exchange, keep_tier=lambda _: None)
+    opened = Opened(call_id=call_id, body=reading.body, exchange=exchange, keep_tier=lambda _: None)
+    return Shadow(opened=opened, worst_nanos=asked.claim.amount_nanos)
 
 
 def _other_tier(tier: str, names: list[str], *, cluster: str, salt: str) -> str:
