@@ -271,7 +271,7 @@ quality.margin = 5
 """
     for name, tier in (("triage", "frontier"), ("synthesis", "frontier"), ("moderation", "fast"))
 )
-RIGHT = {"triage": (0.96, 0.96), "synthesis": (0.95, 0.60), "moderation": (0.95, 0.60)}
+RIGHT = {"triage": (0.96, 0.96), "synthesis": (0.95, 0.60), "moderation": (0.95, 0.40)}
 """How often the frontier's answer is right, and the fast tier's."""
 
 
@@ -287,13 +287,8 @@ def fleet_reply(request: Outgoing) -> Transcript:
 def test_types_that_do_not_need_their_tier_are_found_and_those_that_do_are_not(tmp_path: Path) -> None:
     path = tmp_path / "ledger"
     policy = book(FLEET)
-    calls = [
-        body(name, f"{name} {number}")
-        for number in range(150)
-        for name in ("triage", "triage", "synthesis", "moderation")
-    ]
-    for number, call in enumerate(calls):
-        call["messages"][0]["content"] += f"-{number}"
+    names = ["triage", "triage", "synthesis"] * 150 + ["moderation"] * 100
+    calls = [body(name, f"{name} {number}") for number, name in enumerate(names)]
 
     pairs_of(path, fleet_reply, calls, policy=policy)
 

@@ -252,7 +252,9 @@ class Auditor:
         short_at_us = self._short_at_us.get(on_dear)
         if short_at_us is not None and self._clock() - short_at_us < self._retry_us:
             return None
-        for oldest_us in (PURSE_AGE_US, self._retry_us):
+        self._short_at_us.pop(on_dear, None)
+        ages = (PURSE_AGE_US, self._retry_us) if short_at_us is None else (self._retry_us,)
+        for oldest_us in ages:
             limit = await self._limit(on_dear, oldest_us=oldest_us)
             shadow = self._shadow(candidate, limit)
             if shadow is None or shadow.worst_nanos <= limit:
