@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -81,18 +81,8 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
     post = None if warn_url is None else WarnPost(warn_url)
     policy_file = None if settings.policy_path is None else PolicyFile(settings.policy_path, desk)
     budgets = balances.for_loop()
-    auditor = Auditor(
-        desk=desk,
-        upstream=upstream,
-        ledger=ledger,
-        budgets=budgets,
-        clock=now_us,
-        new_id=new_id,
-        read=lambda: read_ledger(settings.ledger),
-    )
     parts = Parts(
         desk=desk,
-        auditor=auditor,
         ledger=ledger,
         budgets=budgets,
         conversations=balances.conversations(),
@@ -103,12 +93,8 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
         key=settings.key,
         health=lambda: _health(settings, parts, policy_file, balances),
     )
-    beside: list[Coroutine[Any, Any, None]] = [auditor.run()]
-    if policy_file is not None:
-        beside.append(policy_file.watch())
-    if post is not None:
-        beside.append(post.run())
-    tasks = [asyncio.create_task(each) for each in beside]
+    parts.auditor = _auditor(parts, settings, new_id)
+    tasks = [asyncio.create_task(each) for each in _beside(parts.auditor, policy_file, post)]
     upkeep.start()
     try:
         yield parts
@@ -122,6 +108,29 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
         await upstream.close()
         await asyncio.to_thread(balances.close)
         await asyncio.to_thread(ledger.close)
+
+
+def _auditor(parts: Parts, settings: Settings, new_id: Callable[[], str]) -> Auditor:
+    return Auditor(
+        desk=parts.desk,
+        upstream=parts.upstream,
+        ledger=parts.ledger,
+        budgets=parts.budgets,
+        clock=parts.clock,
+        new_id=new_id,
+        read=lambda: read_ledger(settings.ledger),
+    )
+
+
+def _beside(
+    auditor: Auditor, policy_file: PolicyFile | None, post: WarnPost | None
+) -> Iterator[Coroutine[Any, Any, None]]:
+    """What goes on beside the calls."""
+    yield auditor.run()
+    if policy_file is not None:
+        yield policy_file.watch()
+    if post is not None:
+        yield post.run()
 
 
 def _health(
