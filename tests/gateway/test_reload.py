@@ -281,7 +281,7 @@ def test_health_is_bad_while_the_ledger_is_locked_and_good_again_after(
     assert isinstance(problem, str)
     assert "locked" in problem
     assert (refused, served, after) == (503, 502, None)
-    assert [recorded["error"] for recorded in calls(Path(used.ledger))] == ["unreachable"]
+    assert [recorded["error"] for recorded in calls(Path(used.ledger))] == ["unreachable"] * 3
 
 
 BUDGETED = TWO_TIERS + '\n[[budgets]]\nscope = "all"\nlimit_usd = "{}"\n'

@@ -91,7 +91,9 @@ def test_gateways_that_start_at_once_make_one_ledger(address: str) -> None:
 
     assert ends == [("", 0)] * 3
     assert sorted(stored(address)) == [(f"c{number}", "decided") for number in range(3)]
-    assert all_rows(address, "SELECT version FROM tierwise_schema") == [(len(MIGRATIONS),)]
+    assert all_rows(address, "SELECT version FROM tierwise_schema") == [
+        (version,) for version in range(1, len(MIGRATIONS) + 1)
+    ]
 
 
 def test_a_migration_that_fails_changes_nothing(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +107,9 @@ def test_a_migration_that_fails_changes_nothing(address: str, monkeypatch: pytes
     with pytest.raises(LedgerUnavailable, match="nothing"):
         open_ledger(address, "a database")
 
-    assert all_rows(address, "SELECT max(version) FROM tierwise_schema") == [(len(MIGRATIONS),)]
+    assert all_rows(address, "SELECT max(version) FROM tierwise_schema") == [
+        (version,) for version in range(1, len(MIGRATIONS) + 1)
+    ]
     columns = (
         "SELECT 1 FROM information_schema.columns WHERE table_name = 'entries' AND column_name = 'extra'"
     )

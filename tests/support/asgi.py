@@ -13,6 +13,7 @@ from typing import Any
 from support.policies import book
 from support.transcripts import MemoryUpstream, Script, Transcript
 from tierwise.config import Book
+from tierwise.engine.auditor import Auditor
 from tierwise.engine.budgets import BudgetStore, LocalBudgets, Warnings
 from tierwise.engine.clock import call_ids, now_us
 from tierwise.engine.desk import Desk
@@ -24,7 +25,7 @@ from tierwise.gateway.messages import Parts
 from tierwise.gateway.meters import Meters
 from tierwise.stores.budgets.memory import MemoryBudgets
 from tierwise.stores.conversations import Conversations
-from tierwise.stores.ledger.sqlite import open_ledger
+from tierwise.stores.ledger.sqlite import open_ledger, read_ledger
 from tierwise.stores.ledger.writer import EntryStore
 from tierwise.upstream.port import Upstream
 
@@ -234,8 +235,9 @@ async def gateway_in_memory(
     door: Door | None = None,
     intake: Intake | None = None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    auditors: list[Auditor] | None = None,
 ) -> AsyncGenerator[Gateway]:
-    """The real app, over a provider in memory and a real ledger in a file."""
+    """The real app, over a provider in memory and a real ledger in a file; one that audits adds its auditor."""
     upstream = (
         MemoryUpstream(provider) if isinstance(provider, Transcript) or callable(provider) else provider
     )
@@ -243,7 +245,8 @@ async def gateway_in_memory(
     @asynccontextmanager
     async def parts() -> AsyncGenerator[Parts]:
         ledger = LoopLedger(store(ledger_path), asyncio.get_running_loop())
-        desk = Desk(policy or book(), conversations=Conversations(), clock=now_us, new_id=call_ids())
+        new_id = call_ids()
+        desk = Desk(policy or book(), conversations=Conversations(), clock=now_us, new_id=new_id)
         made = Parts(
             desk=desk,
             ledger=ledger,
@@ -261,9 +264,27 @@ async def gateway_in_memory(
                 **made.meters.snapshot(),
             },
         )
+        auditing: asyncio.Task[None] | None = None
+        if auditors is not None:
+            made.auditor = Auditor(
+                desk=desk,
+                upstream=upstream,
+                ledger=ledger,
+                budgets=made.budgets,
+                clock=now_us,
+                new_id=new_id,
+                read=lambda: read_ledger(ledger_path),
+                retry_s=0,
+            )
+            auditing = asyncio.create_task(made.auditor.run())
+            await made.auditor.ready.wait()
+            auditors.append(made.auditor)
         try:
             yield made
         finally:
+            if auditing is not None:
+                auditing.cancel()
+                await asyncio.wait({auditing})
             await asyncio.to_thread(ledger.close)
 
     async with started(Gateway(parts)) as app:

@@ -146,27 +146,28 @@ class LineKey:
     @property
     def id(self) -> str:
         """32 hexadecimal digits, the same in every process."""
-        return blake2b(repr(_parts(self)).encode(), digest_size=16).hexdigest()
+        return blake2b(repr(list(self.parts)).encode(), digest_size=16).hexdigest()
+
+    @property
+    def parts(self) -> tuple[tuple[str, str | int | None], ...]:
+        """All that it consists of, by name and in order, with arms by their sides: `dear.tier`."""
+        arms = [
+            (f"{side}.{field.name}", getattr(arm, field.name))
+            for side, arm in (("dear", self.dear), ("cheap", self.cheap))
+            for field in fields(Arm)
+        ]
+        return (
+            ("task_type", self.task_type),
+            *arms,
+            ("check_version", self.check_version),
+            ("judge_version", self.judge_version),
+            ("prompt_version", self.prompt_version),
+            ("opening", self.opening),
+        )
 
 
 def changes(old: LineKey, new: LineKey) -> tuple[str, ...]:
     """Name what differs between two lines: `cheap.model`, `check_version`, … Empty where nothing does."""
     return tuple(
-        name for (name, before), (_, after) in zip(_parts(old), _parts(new), strict=True) if before != after
+        name for (name, before), (_, after) in zip(old.parts, new.parts, strict=True) if before != after
     )
-
-
-def _parts(key: LineKey) -> list[tuple[str, str | int | None]]:
-    arms = [
-        (f"{side}.{field.name}", getattr(arm, field.name))
-        for side, arm in (("dear", key.dear), ("cheap", key.cheap))
-        for field in fields(Arm)
-    ]
-    return [
-        ("task_type", key.task_type),
-        *arms,
-        ("check_version", key.check_version),
-        ("judge_version", key.judge_version),
-        ("prompt_version", key.prompt_version),
-        ("opening", key.opening),
-    ]

@@ -63,6 +63,9 @@ COMMANDS: Final[Mapping[str, _Entry]] = {
     "budget": _Entry(
         module="budget", command="budget", summary="Show what the budgets have left, and raise their limits."
     ),
+    "audit": _Entry(
+        module="audit", command="audit", summary="Show which task types need their tier, and what to change."
+    ),
     "ledger": _Entry(
         module="ledger",
         command="ledger",

@@ -4,6 +4,7 @@ from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Final
 
+from tierwise.config.audit import check_shadow
 from tierwise.config.budget_checks import check_budgets, check_downgrade, check_task_budget
 from tierwise.config.clients import check_clients
 from tierwise.config.draft import Draft, less_thinking, meant
@@ -93,6 +94,7 @@ def _check_contract(contract: Contract, draft: Draft, notes: Notes) -> None:
     path = ("task_types", contract.name)
     _check_least_cap(contract, notes)
     check_downgrade(contract, draft, notes)
+    check_shadow(contract, len(draft.tiers), notes)
     if contract.tier not in draft.tiers:
         message = f"there is no tier {shown(contract.tier)}"
         notes.error((*path, "tier"), message, meant(contract.tier, draft.tiers, "tiers"))

@@ -4,6 +4,7 @@ from decimal import Decimal
 from typing import Final, Literal
 
 from tierwise.config.addresses import Address
+from tierwise.config.audit_keys import AUDIT, QUALITY, SHADOW
 from tierwise.config.budget_keys import (
     BUDGET_STORE,
     BUDGET_STORE_LOST,
@@ -258,14 +259,15 @@ TASK_TYPES: Final = Table(
         KEEP_EFFORT,
         KEEP_THINKING,
         TYPE_MODE,
+        SHADOW,
         DESCRIPTION,
         ON_TRUNCATION,
         FALLBACK,
     ),
     example='[task_types.extraction]\ntier = "fast"\nmax_tokens = 1024\n'
     'description = "Named fields out of a text."\n',
-    parts=(TYPE_BUDGET,),
-    planned=("cascade", "holdback", "quality", "record_text", "shadow"),
+    parts=(TYPE_BUDGET, QUALITY),
+    planned=("cascade", "holdback", "record_text"),
     elsewhere=(
         ("budgets", "write budget, or [[budgets]] at the top"),
         ("model", 'a contract names a tier, and the tier names the model: write tier = "…"'),
@@ -326,9 +328,8 @@ TOP: Final = Table(
         WARN_URL,
     ),
     example='mode = "route"\nconversation_ttl = "1h"\n',
-    parts=(TIERS, TASK_TYPES, MATCH, BUDGETS, CLIENTS, UPSTREAM, PRICES),
+    parts=(TIERS, TASK_TYPES, MATCH, BUDGETS, AUDIT, CLIENTS, UPSTREAM, PRICES),
     planned=(
-        "audit",
         "autopilot",
         "cascade",
         "dashboard",
@@ -336,9 +337,7 @@ TOP: Final = Table(
         "holdback",
         "ledger",
         "on_cancel",
-        "quality",
         "record_text",
-        "shadow",
         "telemetry",
     ),
     elsewhere=(
@@ -346,6 +345,8 @@ TOP: Final = Table(
         ("on_truncation", "it is for the calls of one task type: move it to [task_types.NAME]"),
         ("retries", "move it to [upstream]"),
         ("max_cost_usd", "it is for the calls of one task type: move it to [task_types.NAME]"),
+        ("quality", "it is for one task type: move it to [task_types.NAME]"),
+        ("shadow", "it is for one task type: move it to [task_types.NAME]"),
     ),
 )
 
@@ -354,8 +355,10 @@ TABLES: Final = (
     TIERS,
     TASK_TYPES,
     TYPE_BUDGET,
+    QUALITY,
     MATCH,
     BUDGETS,
+    AUDIT,
     CLIENTS,
     UPSTREAM,
     PRICES,

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from tierwise.config import budget_keys, client_keys, keys, retry_keys
+from tierwise.config.audit import read_audit, read_quality
+from tierwise.config.audit_keys import SHADOW
 from tierwise.config.budgets import read_budget, read_type_budgets
 from tierwise.config.checks import check
 from tierwise.config.clients import read_client
@@ -95,6 +97,7 @@ def parse_book(text: str, *, file: str, prices: PriceBook | None = None) -> Book
         clients=tuple(client for client in draft.clients if client is not None),
         time_zone=top.take(keys.TIME_ZONE) or "UTC",
         upstream=_upstream(top),
+        audit=read_audit(top),
         version=version,
     )
     problems = [*located(notes.errors, text), *_secrets(text)]
@@ -216,6 +219,8 @@ def _contract(name: str, section: Section) -> Contract | None:
     effort = section.take(keys.KEEP_EFFORT)
     thinking = section.take(keys.KEEP_THINKING)
     mode = section.take(keys.TYPE_MODE)
+    shadow = section.take(SHADOW) or False
+    check, margin = read_quality(section)
     description = section.take(keys.DESCRIPTION)
     on_truncation = section.take(retry_keys.ON_TRUNCATION)
     fallback = section.take(retry_keys.FALLBACK)
@@ -236,6 +241,9 @@ def _contract(name: str, section: Section) -> Contract | None:
         on_truncation=on_truncation or "return",
         fallback=fallback,
         description=description,
+        shadow=shadow,
+        margin_points=margin,
+        check=check,
     )
 
 

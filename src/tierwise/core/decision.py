@@ -24,6 +24,8 @@ class Why(StrEnum):
     """Where `max_tokens` comes from."""
     BUDGET = "budget"
     """A budget has less left than the call asked for."""
+    AUDIT = "audit"
+    """The audit makes the call on this tier, to compare."""
     OBSERVED = "observed"
     """The decision is recorded and not acted on."""
     ATTEMPT = "attempt"

@@ -143,8 +143,10 @@ class Exchange:
         "_told",
         "attempt",
         "call_id",
+        "ending",
         "key_id",
         "plan",
+        "purpose",
         "read_us",
         "state",
     )
@@ -158,11 +160,12 @@ class Exchange:
         read_us: int,
         key_id: str | None = None,
         attempt: Attempt = ONLY,
+        purpose: str | None = None,
     ) -> None:
         """Begin with what was planned for a call that was read at `read_us`, and what it asks of its budgets.
 
         `key_id` names the caller's credential in the entry, without telling it; `attempt` says which attempt at its
-        request it is.
+        request it is, or which call it is compared with; `purpose` whose wish it is, None for a caller's own.
         """
         self.state = State.READ
         self.plan: Plan | Refused = asked.plan if isinstance(asked, Asking) else asked
@@ -179,6 +182,9 @@ class Exchange:
         self.key_id = key_id
         self.attempt = attempt
         self._next: Next = None
+        self.purpose = purpose
+        self.ending: Posted | Failed | None = None
+        """The entry of its end, once it is made; None also for a call that was refused."""
 
     def begin(self, at_us: int) -> tuple[Effect, ...]:
         """Return the first effects: the claim on the budgets; else the decision's entry and the call, or a refusal."""
@@ -271,7 +277,12 @@ class Exchange:
     def _decided(self) -> Record:
         self._told = True
         entry = decided_entry(
-            self.plan, call_id=self.call_id, key_id=self.key_id, at_us=self.read_us, attempt=self.attempt
+            self.plan,
+            call_id=self.call_id,
+            key_id=self.key_id,
+            at_us=self.read_us,
+            attempt=self.attempt,
+            purpose=self.purpose,
         )
         return Record(entry=entry, durable=False)
 
@@ -415,6 +426,7 @@ class Exchange:
             call_id=self.call_id,
             timings=self._timings(ending.at_us),
         )
+        self.ending = entry
         untold = () if self._told else (self._decided(),)
         return (*untold, *self._settled(entry), Record(entry=entry, durable=durable))
 

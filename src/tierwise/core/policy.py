@@ -85,6 +85,12 @@ class Contract:
     """Name of the tier that a new conversation's call goes to where its own tier's model keeps failing; None: none."""
     description: str | None = None
     """For people: what belongs to this type."""
+    shadow: bool = False
+    """Whether some of its calls may be made on another tier too, for the audit."""
+    margin_points: int | None = None
+    """Loss of quality that counts as none, in points of pass rate; None takes the audit's own."""
+    check: str | None = None
+    """What a good answer is, as the policy writes it: `json`, `json:KEYS`, `regex:PATTERN` or `exact:TEXT`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +147,22 @@ class Client:
         if task_type is None:
             return self.undeclared
         return self.task_types is None or any(fnmatchcase(task_type, each) for each in self.task_types)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """What the audit may spend, and how much it asks for."""
+
+    share: int = 2
+    """Per cent of the spend that flows into its allowance."""
+    most_of_day: int = 15
+    """Per cent of a day's spend that it takes at most on one day."""
+    credit_days: int = 30
+    """Days' worth of the share that it begins with, and holds at most."""
+    sample: int = 10
+    """Per cent of a type's clusters, runs or conversations, that give a pair each day."""
+    error: int = 5
+    """Per cent of all claims "proven" that may be wrong."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +225,7 @@ class Policy:
     time_zone: str = "UTC"
     """IANA name of the zone whose calendar the budgets' windows follow."""
     upstream: Upstream = field(default_factory=Upstream)
+    audit: Audit = field(default_factory=Audit)
     version: str = ""
     """First 12 hex digits of the SHA-256 of the file's bytes: names the policy in every entry."""
 

@@ -43,7 +43,13 @@ class Ending:
 
 
 def decided_entry(
-    plan: Plan | Refused, *, call_id: str, key_id: str | None, at_us: int, attempt: Attempt = ONLY
+    plan: Plan | Refused,
+    *,
+    call_id: str,
+    key_id: str | None,
+    at_us: int,
+    attempt: Attempt = ONLY,
+    purpose: str | None = None,
 ) -> Decided:
     """Make the entry that is written before a call leaves."""
     call, task = plan.call, plan.task
@@ -72,6 +78,7 @@ def decided_entry(
         if isinstance(plan, Refused)
         else tuple(reason.sentence for reason in plan.decision.reasons),
         changes=tuple(map(describe, plan.changes)) if isinstance(plan, Plan) else (),
+        purpose=purpose,
         attempt=attempt.number,
         first_call_id=attempt.first_call_id,
     )

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tierwise.core.changes import Change
 from tierwise.core.planning import Plan
+from tierwise.engine.auditor import Auditor, Candidate
 from tierwise.engine.balances import SharedConversations
 from tierwise.engine.budgets import AsyncBudgets, Warnings
 from tierwise.engine.desk import Desk, Opened, Reading
@@ -18,7 +19,7 @@ from tierwise.engine.headers import (
     readable_headers,
 )
 from tierwise.engine.ledger import AsyncLedger
-from tierwise.engine.relay import RelayDriver
+from tierwise.engine.relay import Caller, RelayDriver
 from tierwise.errors import MalformedRequest
 from tierwise.gateway.asgi import Receive, Scope, Send
 from tierwise.gateway.caller import AsgiCaller, CallerWithCutReply
@@ -51,6 +52,8 @@ class Parts:
     """Waits for some seconds."""
     conversations: SharedConversations | None = None
     """Conversations that other gateways may know; None where there is no other."""
+    auditor: Auditor | None = None
+    """Compares tiers in the background; None compares nothing."""
 
 
 async def messages(scope: Scope, receive: Receive, send: Send, parts: Parts) -> None:
@@ -79,13 +82,17 @@ async def messages(scope: Scope, receive: Receive, send: Send, parts: Parts) -> 
         kept = await parts.conversations.tier(reading.conversation)
     opened = parts.desk.begin(reading, key_id=visitor.key_id, kept=kept, tries_again=True)
     caller = AsgiCaller(send)
+    request = _Request(scope, parts, visitor, caller, reading)
+    candidate = _candidate(request, opened)
     watch = _watch(receive, caller)
     parts.meters.in_flight += 1
     try:
-        await _attempts(_Request(scope, parts, visitor, caller, reading), opened)
+        await _attempts(request, opened, candidate)
     finally:
         parts.meters.in_flight -= 1
         watch.cancel()
+    if parts.auditor is not None and candidate is not None:
+        parts.auditor.offer(candidate)
     return None
 
 
@@ -100,10 +107,24 @@ class _Request:
     reading: Reading
 
 
-async def _attempts(request: _Request, opened: Opened) -> None:
+def _candidate(request: _Request, opened: Opened) -> Candidate | None:
+    """Draw whether the call's first attempt is to be compared with another tier's."""
+    auditor = request.parts.auditor
+    if auditor is None:
+        return None
+    return auditor.consider(
+        request.reading,
+        opened,
+        key_id=request.visitor.key_id,
+        outgoing=lambda changes: _again(_outgoing(request, opened, changes)),
+    )
+
+
+async def _attempts(request: _Request, opened: Opened, candidate: Candidate | None) -> None:
     """Make one attempt after the other, until one has a reply that is passed on."""
     parts, caller = request.parts, request.caller
-    taker: AsgiCaller | CallerWithCutReply = caller
+    first: Caller = caller if candidate is None else candidate.listen(caller)
+    taker = first
     while True:
         driver = await _attempt(request, opened, taker)
         again = driver.again
@@ -111,6 +132,8 @@ async def _attempts(request: _Request, opened: Opened) -> None:
             return
         if again.lengthens:
             taker = CallerWithCutReply(caller, _cut_reply(caller, opened, driver))
+        elif taker is first:
+            taker = caller
         try:
             await parts.sleep((again.at_us - parts.clock()) / 1_000_000)
         except asyncio.CancelledError:
@@ -120,7 +143,7 @@ async def _attempts(request: _Request, opened: Opened) -> None:
         opened = parts.desk.begin_again(request.reading, again, key_id=request.visitor.key_id)
 
 
-async def _attempt(request: _Request, opened: Opened, taker: AsgiCaller | CallerWithCutReply) -> RelayDriver:
+async def _attempt(request: _Request, opened: Opened, taker: Caller) -> RelayDriver:
     parts, caller = request.parts, request.caller
     _answer_for(caller, opened)
     driver = RelayDriver(
@@ -170,6 +193,12 @@ def _outgoing(request: _Request, opened: Opened, changes: tuple[Change, ...]) ->
         body=rewrite(opened.body, changes),
         address=opened.exchange.attempt.number - 1,
     )
+
+
+def _again(outgoing: Outgoing) -> Outgoing:
+    """The same request as another call: without the key by which the provider would give the first one's reply."""
+    headers = [(name, value) for name, value in outgoing.headers if name != b"idempotency-key"]
+    return replace(outgoing, headers=headers)
 
 
 def _counting(request: _Request, opened: Opened, changes: tuple[Change, ...]) -> Outgoing:

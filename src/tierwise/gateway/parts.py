@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tierwise.config import Book
+from tierwise.engine.auditor import Auditor
 from tierwise.engine.balances import Balances, hold_balances
 from tierwise.engine.budgets import Warnings
 from tierwise.engine.clock import call_ids, now_us
@@ -71,7 +72,8 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
     """Make the parts and begin what goes on beside the calls; at the end, write what is left and let go of all."""
     policy = settings.book.policy
     loop = asyncio.get_running_loop()
-    desk = Desk(settings.book, conversations=Conversations(), clock=now_us, new_id=call_ids())
+    new_id = call_ids()
+    desk = Desk(settings.book, conversations=Conversations(), clock=now_us, new_id=new_id)
     ledger = LoopLedger(open_ledger(settings.ledger, durability=policy.durability), loop)
     upstream = HttpUpstream(policy.upstream)
     balances = await asyncio.to_thread(hold_balances, settings.ledger, store=policy.budget_store)
@@ -102,13 +104,10 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
         door=Door(guarded=settings.guarded or bool(policy.clients), private=is_loopback(settings.host)),
         health=lambda: _health(settings, parts, policy_file, balances),
     )
-    beside: list[Coroutine[Any, Any, None]] = []
-    if policy_file is not None:
-        beside.append(policy_file.watch())
+    parts.auditor = _auditor(parts, settings, new_id)
+    beside = [*_beside(parts.auditor, policy_file, post)]
     if settings.key_file is not None:
         beside.append(KeyFile(settings.key_file, settings.key, partial(setattr, parts, "key")).watch())
-    if post is not None:
-        beside.append(post.run())
     tasks = [asyncio.create_task(each) for each in beside]
     upkeep.start()
     try:
@@ -118,10 +117,34 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
             await post.drain()
         for task in tasks:
             task.cancel()
+        await asyncio.wait(tasks)  # the audit's calls in flight are recorded as given up
         await asyncio.to_thread(upkeep.close)
         await upstream.close()
         await asyncio.to_thread(balances.close)
         await asyncio.to_thread(ledger.close)
+
+
+def _auditor(parts: Parts, settings: Settings, new_id: Callable[[], str]) -> Auditor:
+    return Auditor(
+        desk=parts.desk,
+        upstream=parts.upstream,
+        ledger=parts.ledger,
+        budgets=parts.budgets,
+        clock=parts.clock,
+        new_id=new_id,
+        read=lambda: read_ledger(settings.ledger),
+    )
+
+
+def _beside(
+    auditor: Auditor, policy_file: PolicyFile | None, post: WarnPost | None
+) -> Iterator[Coroutine[Any, Any, None]]:
+    """What goes on beside the calls."""
+    yield auditor.run()
+    if policy_file is not None:
+        yield policy_file.watch()
+    if post is not None:
+        yield post.run()
 
 
 def _health(

@@ -11,7 +11,7 @@ from tierwise.errors import LedgerUnavailable
 from tierwise.stores.ledger.query import Reader, Record, Writer
 from tierwise.stores.ledger.reports import DIMENSIONS, report
 from tierwise.stores.ledger.reservations import account_totals, open_reservations
-from tierwise.stores.ledger.rows import DECIDED, ENDING, SET_ASIDE, SETTLED, TOPPED_UP
+from tierwise.stores.ledger.rows import AUDITED, DECIDED, ENDING, SET_ASIDE, SETTLED, TOPPED_UP
 from tierwise.stores.ledger.summary import summarize
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -98,4 +98,4 @@ def _some(rows: Iterable[Record]) -> Iterable[list[Record]]:
 
 
 _SUMS: Final = ("totals", "unknown_types", "balances")
-_ENTRY: Final = tuple(dict.fromkeys(DECIDED + SET_ASIDE + ENDING + SETTLED + TOPPED_UP))
+_ENTRY: Final = tuple(dict.fromkeys(DECIDED + SET_ASIDE + ENDING + SETTLED + TOPPED_UP + AUDITED))

@@ -32,6 +32,7 @@ from tierwise.stores.ledger.postgres_schema import (
 )
 from tierwise.stores.ledger.query import Dialect, Record
 from tierwise.stores.ledger.rows import (
+    AUDITED,
     DECIDED,
     ENDING,
     ONCE,
@@ -383,7 +384,7 @@ def _sentence(error: psycopg.Error) -> str:
 
 _encode: Final = msgspec.json.Encoder().encode
 
-_COLUMNS: Final = ", ".join(dict.fromkeys(DECIDED + SET_ASIDE + ENDING + SETTLED + TOPPED_UP))
+_COLUMNS: Final = ", ".join(dict.fromkeys(DECIDED + SET_ASIDE + ENDING + SETTLED + TOPPED_UP + AUDITED))
 _INSERT: Final = (
     f"INSERT INTO entries ({_COLUMNS}) "  # noqa: S608 — names of our own
     f"SELECT {_COLUMNS} FROM json_populate_recordset(NULL::entries, $1::json)"

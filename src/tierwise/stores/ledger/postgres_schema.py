@@ -193,6 +193,11 @@ MIGRATIONS: Final[tuple[LiteralString, ...]] = (
     LEFT JOIN entries AS s ON s.call_id = d.call_id AND s.kind = 'settled'
     WHERE d.kind = 'decided';
     """,
+    """
+    ALTER TABLE entries ADD COLUMN data TEXT COLLATE "C";
+
+    CREATE INDEX entries_audited ON entries (seq) WHERE kind IN ('paired', 'graded', 'declared');
+    """,
 )
 """In order. The table `tierwise_schema` counts those that a database has. Each only adds, so that gateways which run
 already can go on writing."""

@@ -186,5 +186,10 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     LEFT JOIN entries AS s ON s.call_id = d.call_id AND s.kind = 'settled'
     WHERE d.kind = 'decided';
     """,
+    """
+    ALTER TABLE entries ADD COLUMN data TEXT;
+
+    CREATE INDEX entries_audited ON entries (seq) WHERE kind IN ('paired', 'graded', 'declared');
+    """,
 )
 """In order; the file's `user_version` counts those that it has."""

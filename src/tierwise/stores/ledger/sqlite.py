@@ -23,6 +23,7 @@ from tierwise.errors import LedgerTooNew, LedgerUnavailable
 from tierwise.stores.ledger.migration import migrate, version_of
 from tierwise.stores.ledger.query import Dialect, Record
 from tierwise.stores.ledger.rows import (
+    AUDITED,
     DECIDED,
     ENDING,
     ONCE,
@@ -284,7 +285,7 @@ def _insert(columns: Columns, rows: int) -> str:
 _SIZES: Final = tuple(1 << power for power in range(ROWS_A_STATEMENT.bit_length()))
 _INSERTS: Final = {
     (columns, size): _insert(columns, size)
-    for columns in (DECIDED, SET_ASIDE, ENDING, SETTLED, TOPPED_UP)
+    for columns in (DECIDED, SET_ASIDE, ENDING, SETTLED, TOPPED_UP, AUDITED)
     for size in _SIZES
 }
 """By the columns of a kind of row, and the number of rows."""

@@ -60,7 +60,8 @@ def _calls(query: str) -> Callable[[Reader], list[str]]:
 
 
 _DECIDED: Final = """
-SELECT DISTINCT call_id FROM entries AS e WHERE kind NOT IN ('decided', 'topped-up') AND NOT EXISTS (
+SELECT DISTINCT call_id FROM entries AS e
+WHERE kind IN ('set-aside', 'posted', 'failed', 'settled') AND NOT EXISTS (
     SELECT 1 FROM entries AS d WHERE d.call_id = e.call_id AND d.kind = 'decided' AND d.{position} < e.{position}
 )
 """

@@ -1,0 +1,111 @@
+"""Listening: callers that keep the bytes of a reply, the caller's own on its way to it, or the audit's for itself."""
+
+from typing import Final
+
+from tierwise.core.effects import Answer
+from tierwise.engine.endings import streams
+from tierwise.engine.relay import Caller
+from tierwise.upstream.port import Headers
+from tierwise.wire.answers import Content, read_content
+
+LONGEST_REPLY: Final = 4 * 2**20
+"""A longer reply is not kept: it is not compared."""
+
+
+class Kept:
+    """A reply's bytes."""
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self.status: int | None = None
+        self.whole = False
+        """Whether the body came to its end."""
+        self._stream = False
+        self._chunks: list[bytes] = []
+        self._size = 0
+
+    def begin(self, status: int, headers: Headers) -> None:
+        """Take the status and the form."""
+        self.status, self._stream = status, streams(headers)
+
+    def take(self, chunk: bytes) -> None:
+        """Take the next bytes, while they are not too many."""
+        self._size += len(chunk)
+        if self._size <= LONGEST_REPLY:
+            self._chunks.append(chunk)
+
+    def content(self) -> Content | None:
+        """What the reply says; None where it is not whole, too long, or no reply."""
+        if not self.whole or self._size > LONGEST_REPLY or self.status != OK:
+            return None
+        return read_content(b"".join(self._chunks), stream=self._stream)
+
+
+OK: Final = 200
+
+
+class ListeningCaller:
+    """Hands a reply on to a caller, and keeps its bytes."""
+
+    def __init__(self, caller: Caller, kept: Kept) -> None:
+        """Hand on to `caller`, keep in `kept`."""
+        self._caller = caller
+        self._kept = kept
+
+    @property
+    def gone(self) -> bool:
+        """Whether the caller closed its connection."""
+        return self._caller.gone
+
+    def begin(self, status: int, headers: Headers) -> None:
+        """Hand on the status and the headers."""
+        self._kept.begin(status, headers)
+        self._caller.begin(status, headers)
+
+    async def send(self, chunk: bytes) -> None:
+        """Hand on bytes that are not the last."""
+        await self._caller.send(chunk)
+        self._kept.take(chunk)
+
+    async def finish(self, chunk: bytes) -> None:
+        """Hand on the last bytes."""
+        await self._caller.finish(chunk)
+        self._kept.take(chunk)
+        self._kept.whole = True
+
+    async def break_off(self) -> None:
+        """Hand on that there will be no more."""
+        await self._caller.break_off()
+
+    async def answer(self, answer: Answer) -> None:
+        """Hand on an error of ours."""
+        await self._caller.answer(answer)
+
+
+class SilentCaller:
+    """The audit as a caller: it keeps the reply, and does nothing with it."""
+
+    gone = False
+
+    def __init__(self, kept: Kept) -> None:
+        """Keep in `kept`."""
+        self._kept = kept
+
+    def begin(self, status: int, headers: Headers) -> None:
+        """Take the status and the headers."""
+        self._kept.begin(status, headers)
+
+    async def send(self, chunk: bytes) -> None:
+        """Take bytes that are not the last."""
+        self._kept.take(chunk)
+
+    async def finish(self, chunk: bytes) -> None:
+        """Take the last bytes."""
+        self._kept.take(chunk)
+        self._kept.whole = True
+
+    async def break_off(self) -> None:
+        """There will be no more."""
+
+    async def answer(self, answer: Answer) -> None:
+        """There is no reply: the entry of the call's end says why."""
