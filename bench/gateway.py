@@ -125,9 +125,7 @@ class Server:
     pid: int
 
 
-def _start(
-    the_rig: Rig, wanted: Iterable[str], stack: ExitStack
-) -> tuple[dict[str, Server], dict[str, str]]:
+def _start(the_rig: Rig, wanted: Iterable[str], stack: ExitStack) -> tuple[dict[str, Server], dict[str, str]]:
     """Start all; those that cannot be had are told, with the reason."""
     floor = [sys.executable, str(Path(__file__).with_name("floor.py"))]
     servers = {
@@ -180,7 +178,10 @@ def request(*, stream: bool, paced: bool = False) -> Request:
         "system": [{"type": "text", "text": 8 * "You are a careful assistant. "}],
         "messages": [
             {"role": "user", "content": [{"type": "text", "text": text}]},
-            {"role": "assistant", "content": [{"type": "text", "text": 6 * "Here is the first part of it. "}]},
+            {
+                "role": "assistant",
+                "content": [{"type": "text", "text": 6 * "Here is the first part of it. "}],
+            },
             {"role": "user", "content": [{"type": "text", "text": text}]},
         ],
         "metadata": {"user_id": "user_123"},
@@ -229,7 +230,12 @@ def _round(the_rig: Rig, servers: Mapping[str, Server], tests: Iterable[Test], *
         if test.connections == 1:
             seen = load(direct)
             found["direct", test.name] = Figures(
-                cpu_us=0, per_second=seen.per_second, p50_ms=seen.p50_ms, p99_ms=seen.p99_ms, failed=0, rss_mb=0
+                cpu_us=0,
+                per_second=seen.per_second,
+                p50_ms=seen.p50_ms,
+                p99_ms=seen.p99_ms,
+                failed=0,
+                rss_mb=0,
             )
         for name, server in servers.items():
             before = cpu_s(server.pid)
@@ -262,7 +268,9 @@ def _figures(name: str, rounds: list[Round], idle_mib: float) -> Named:
         told[f"cpu_us.{test}"] = spread([each.cpu_us for each in own])
         told[f"rps.{test}"] = spread([each.per_second for each in own])
         told[f"failed.{test}"] = spread([each.failed for each in own])
-        told[f"ratio.{test}"] = spread([each.cpu_us / our.cpu_us for each, our in zip(own, ours, strict=True)])
+        told[f"ratio.{test}"] = spread(
+            [each.cpu_us / our.cpu_us for each, our in zip(own, ours, strict=True)]
+        )
         if ("direct", test) in rounds[0]:
             bare = [each["direct", test] for each in rounds]
             pairs = list(zip(own, bare, strict=True))

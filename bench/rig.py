@@ -147,7 +147,11 @@ class _InC:
         file.write_bytes(request.wire(port))
         command = [*on_core(RIG_CORE), str(self._folder / "load"), str(port), str(file), str(connections)]
         told = subprocess.run(
-            [*command, str(seconds), str(seconds / 5)], capture_output=True, text=True, check=True, timeout=120
+            [*command, str(seconds), str(seconds / 5)],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
         )
         seen = json.loads(told.stdout)
         return Load(
