@@ -1,9 +1,10 @@
 """What a call costs when it goes through the gateway: CPU time, added latency, calls a second, memory.
 
-    python bench/gateway.py [--quick] [--peers litellm,portkey,claude-code-router] [--rig FOLDER] [--json FILE]
+    python bench/gateway.py [--quick] [--rig FOLDER] [--provider-port 9000 --peer NAME=PORT:PID …] [--json FILE]
 
 Everything is on: twelve task types, two budgets that count every call, a durable ledger; calls name their type, run
-and agent. Beside it stand a bare pass-through on the same libraries, and the peers that were asked for. They are
+and agent. Beside it stand a bare pass-through on the same libraries, and the peers that are named: each in an
+environment of its own, up, and told to send its calls to the provider's port. All are
 measured in turn, three times over, so that what else the machine does meets them all. CPU time, from the process
 table, is the figure to trust on a shared machine; a ratio is of two figures of one round.
 """
@@ -24,7 +25,6 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-import peers
 from measuring import Spread, arguments, spread, write
 from rig import (
     EVENTS,
@@ -92,26 +92,38 @@ class Figures:
     """After the load, in MiB."""
 
 
+PEERS: Final = ("litellm", "portkey", "claude-code-router")
+"""Told as absent where they are not among the rows."""
+
+
 def main() -> None:
     asked = arguments("Measures the gateway under load, beside a bare pass-through and its peers.", _more)
-    wanted = [name for name in (asked.peers or "").split(",") if name]
     with ExitStack() as stack:
-        the_rig = stack.enter_context(rig(asked.rig))
-        servers, absent = _start(the_rig, wanted, stack)
+        the_rig = stack.enter_context(rig(asked.rig, port=asked.provider_port))
+        servers = _start(the_rig, stack) | dict(asked.peer)
         idle = {name: memory_mib(server.pid) for name, server in servers.items()}
         rounds = [
             _round(the_rig, servers, _tests(quick=asked.quick), seconds=0.6 if asked.quick else 2.5)
             for _ in track(range(ROUNDS), description="Measuring", transient=True)
         ]
     figures = {name: _figures(name, rounds, idle[name]) for name in servers}
-    absent |= {name: "not asked for (--peers)" for name in peers.NAMES if name not in wanted}
+    absent = [name for name in PEERS if name not in servers]
     _show(figures, the_rig.name, absent)
     write(asked.json, {"bench": "gateway", "rig": the_rig.name, "absent": absent, **_flat(figures)})
 
 
 def _more(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--peers", help=f"install and measure these too, of {', '.join(peers.NAMES)}")
+    parser.add_argument(
+        "--peer", type=_peer, action="append", default=[], metavar="NAME=PORT:PID", help="a peer that is up"
+    )
+    parser.add_argument("--provider-port", type=int, help="where peers find the provider; any free one else")
     parser.add_argument("--rig", type=Path, default=SOURCES, help="folder of mock.c and load.c")
+
+
+def _peer(text: str) -> tuple[str, "Server"]:
+    name, _, rest = text.partition("=")
+    port, _, pid = rest.partition(":")
+    return name, Server(port=int(port), pid=int(pid))
 
 
 # --- What is measured.
@@ -125,21 +137,12 @@ class Server:
     pid: int
 
 
-def _start(the_rig: Rig, wanted: Iterable[str], stack: ExitStack) -> tuple[dict[str, Server], dict[str, str]]:
-    """Start all; those that cannot be had are told, with the reason."""
+def _start(the_rig: Rig, stack: ExitStack) -> dict[str, Server]:
     floor = [sys.executable, str(Path(__file__).with_name("floor.py"))]
-    servers = {
+    return {
         OURS: stack.enter_context(tierwise(the_rig.upstream)),
         FLOOR: stack.enter_context(_served([*floor, the_rig.upstream], port_last=True)),
     }
-    absent: dict[str, str] = {}
-    for name in wanted:
-        try:
-            port, pid = stack.enter_context(peers.served(name, the_rig.upstream))
-            servers[name] = Server(port=port, pid=pid)
-        except peers.Absent as error:
-            absent[name] = str(error)
-    return servers, absent
 
 
 @contextmanager
@@ -306,19 +309,18 @@ _COLUMNS: Final = (
 )
 
 
-def _show(figures: Mapping[str, Named], rig_name: str, absent: Mapping[str, str]) -> None:
+def _show(figures: Mapping[str, Named], rig_name: str, absent: Iterable[str]) -> None:
     table = Table(
         title=f"Medians of {ROUNDS} rounds, smallest–largest below; rig: {rig_name}", title_justify="left"
     )
-    table.add_column("")
+    table.add_column("", no_wrap=True, min_width=max(map(len, figures)))
     for title, _, _ in _COLUMNS:
         table.add_column(title, justify="right")
     for name, each in figures.items():
         table.add_row(name, *(_cell(each[figure], places) for _, figure, places in _COLUMNS))
     console = Console()
     console.print(table)
-    for name, why in absent.items():
-        console.print(f"absent: {name}: {why}")
+    console.print(f"absent: {', '.join(absent) or 'nobody'}")
     failed = {
         f"{name} {test}": value["max"]
         for name, each in figures.items()

@@ -76,11 +76,11 @@ class Rig(Protocol):
 
 
 @contextmanager
-def rig(sources: Path) -> Generator[Rig]:
-    """Have a provider for a while: the one in C where it can be built."""
+def rig(sources: Path, *, port: int | None = None) -> Generator[Rig]:
+    """Have a provider for a while: the one in C where it can be built, on this port."""
     with ExitStack() as stack:
         if shutil.which("gcc") and (sources / "mock.c").is_file():
-            yield stack.enter_context(_in_c(sources))
+            yield stack.enter_context(_in_c(sources, port or free_port()))
         else:
             sandbox = stack.enter_context(running_process())
             yield _InPython(sandbox.base_url)
@@ -116,14 +116,13 @@ def await_port(port: int, process: subprocess.Popen[bytes], *, within_s: float =
 
 
 @contextmanager
-def _in_c(sources: Path) -> Generator[Rig]:
+def _in_c(sources: Path, port: int) -> Generator[Rig]:
     folder = Path(os.environ.get("TMPDIR", "/tmp"), f"tierwise-rig-{os.getpid()}")
     folder.mkdir()
     try:
         for program in ("mock", "load"):
             source = str(sources / f"{program}.c")
             subprocess.run(["gcc", "-O2", "-w", "-o", str(folder / program), source], check=True)
-        port = free_port()
         command = [*on_core(RIG_CORE), str(folder / "mock"), str(port), "0", "10000", str(EVENTS - 5)]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as provider:
             try:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from decimal import Decimal
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final
 from urllib.parse import quote
@@ -147,6 +148,7 @@ def own_headers(call_id: str, plan: Plan | Refused) -> list[tuple[bytes, bytes]]
     return told
 
 
+@lru_cache(maxsize=1024)
 def safe(text: str) -> bytes:
     """Write text so that it can stand in a header, whatever it holds."""
     return quote(text, safe="/-._~ ,;:()@").encode()
