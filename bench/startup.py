@@ -17,9 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from gateway import POLICY, request
 from measuring import Spread, arguments, show, spread, write
 from rig import SOURCES, Rig, free_port, rig
+from workload import POLICY, request
 
 WITHIN_S: Final = 60.0
 
