@@ -39,6 +39,7 @@ check: $(VENV)/.ready ## linters, types, import floors, generated files
 	@$(BIN)/python tools/build_prices.py --check
 	@$(BIN)/python tools/build_reference.py --check
 	@$(BIN)/python tools/build_docs.py --check
+	@$(BIN)/python tools/build_benchmarks.py --check
 
 bench-%: $(VENV)/.ready ## make bench-NAME: one benchmark of bench/
 	@$(BIN)/python bench/$*.py $(ARGS)

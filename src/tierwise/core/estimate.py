@@ -25,7 +25,7 @@ are accepted because their own bounds would be too high to be of use: more than 
 loop at the provider that reads a long prompt again at every step.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from tierwise.core.calibration import UNCALIBRATED, Calibration
@@ -124,6 +124,8 @@ def estimate(
     others = (by_model(name) for name in names if name != model)
     dearest = _dearest([own, *(other for other in others if other is not None)])
     readings = 1 + call.compaction + call.fallbacks + advised
+    if readings == 1:
+        return dearest
     return Estimate(
         fixed_attos=readings * dearest.fixed_attos, output_attos_each=readings * dearest.output_attos_each
     )
@@ -161,6 +163,8 @@ def _by_model(
 
 
 def _dearest(estimates: list[Estimate]) -> Estimate:
+    if len(estimates) == 1:
+        return estimates[0]
     return Estimate(
         fixed_attos=max(each.fixed_attos for each in estimates),
         output_attos_each=max(each.output_attos_each for each in estimates),
@@ -176,7 +180,7 @@ def _usages(call: Call, contents: Contents, tokens: int) -> list[Usage]:
     fixed = [
         Usage(**{bucket: tokens}, web_search_requests=searches) for bucket in _BUCKETS[contents.cache_writes]
     ]
-    return [replace(fixed[0], output_tokens=1), *fixed]
+    return [Usage(input_tokens=tokens, output_tokens=1, web_search_requests=searches), *fixed]
 
 
 def _may_search(call: Call) -> bool:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from decimal import Decimal
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final
 from urllib.parse import quote
@@ -164,6 +165,7 @@ def own_headers(call_id: str, plan: Plan | Refused, *, attempt: int = 1) -> list
     return told
 
 
+@lru_cache(maxsize=1024)
 def safe(text: str) -> bytes:
     """Write text so that it can stand in a header, whatever it holds."""
     return quote(text, safe="/-._~ ,;:()@").encode()

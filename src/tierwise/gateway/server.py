@@ -1,6 +1,7 @@
 """`tierwise serve`: the server, in one process or several, that runs the gateway."""
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -26,6 +27,9 @@ log = logging.getLogger("tierwise.gateway")
 
 SWITCH_INTERVAL_S: Final = 0.001
 """How long the event loop keeps the interpreter while the ledger's thread waits for it."""
+
+CYCLES_AFTER: Final = 10_000
+"""How many more objects there are before the interpreter looks for cycles among the new ones: a call makes few."""
 
 LINGER_S: Final = 1.0
 """How long a worker that ends while others go on still answers calls on connections that it has."""
@@ -149,8 +153,16 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        _leave_alone_what_stays()
         if self.started:
             self._ready()
+
+
+def _leave_alone_what_stays() -> None:
+    """Let the interpreter look for cycles among the calls' objects alone, not among the modules and the policy."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(CYCLES_AFTER)
 
 
 def gateway(settings: Settings) -> Gateway:

@@ -3,6 +3,7 @@
 import ssl
 import urllib.request
 from collections.abc import AsyncIterator
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -54,7 +55,7 @@ class HttpUpstream:
         try:
             response = await self._session.request(
                 request.method,
-                URL(base + request.target, encoded=True),
+                _url(base + request.target),
                 data=request.body or None,
                 headers=headers,
                 proxy=proxy,
@@ -124,6 +125,12 @@ def proxy_from_environment(base_url: str) -> str | None:
     if not proxy or urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
+
+
+@lru_cache(maxsize=64)
+def _url(address: str) -> URL:
+    """The address as it is: paths differ by their query alone, and mostly by nothing."""
+    return URL(address, encoded=True)
 
 
 def _text(value: bytes) -> str:
