@@ -11,9 +11,10 @@ from typing import Any
 from support.asgi import KEYED, Pairs, gateway_in_memory, post
 from support.policies import book
 from support.transcripts import EVENTS, Transcript, error, event
+from tierwise.audit.standings import Audit
 from tierwise.audit.verdicts import Verdict
 from tierwise.config import Book
-from tierwise.core.ledger import Paired
+from tierwise.core.ledger import Declared, Paired
 from tierwise.engine.auditor import Auditor
 from tierwise.engine.clock import now_us
 from tierwise.engine.standing import audit_of
@@ -56,6 +57,10 @@ shadow = true
 def always(request: Outgoing) -> Transcript:
     """The same answer of every model."""
     return saying("42", request)
+
+
+def right(request: Outgoing) -> Transcript:
+    return saying("right", request)
 
 
 def saying(text: str, request: Outgoing) -> Transcript:
@@ -275,6 +280,11 @@ RIGHT = {"triage": (0.96, 0.96), "synthesis": (0.95, 0.60), "moderation": (0.95,
 """How often the frontier's answer is right, and the fast tier's."""
 
 
+def _audit(path: Path, policy: Book) -> Audit:
+    with closing(read_ledger(path)) as ledger:
+        return audit_of(ledger, policy.policy, at_us=now_us())
+
+
 def fleet_reply(request: Outgoing) -> Transcript:
     """An answer that depends on the task and the model alone; mostly, both are right on the same tasks."""
     asked = json.loads(request.body)
@@ -292,8 +302,7 @@ def test_types_that_do_not_need_their_tier_are_found_and_those_that_do_are_not(t
 
     pairs_of(path, fleet_reply, calls, policy=policy)
 
-    with closing(read_ledger(path)) as ledger:
-        audit = audit_of(ledger, policy.policy, at_us=now_us())
+    audit = _audit(path, policy)
     found = {standing.line.task_type: standing for standing in audit.standings}
     assert found["triage"].verdict is Verdict.PROVEN
     assert found["triage"].stake is not None
@@ -301,3 +310,22 @@ def test_types_that_do_not_need_their_tier_are_found_and_those_that_do_are_not(t
     assert found["synthesis"].verdict is Verdict.NEEDED
     assert found["moderation"].verdict is Verdict.NEEDED
     assert not found["moderation"].line.on_dear
+
+
+def test_what_is_proven_is_declared_with_the_evidence_that_it_has_then(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    auditors: list[Auditor] = []
+
+    async def talk() -> list[Declared]:
+        async with gateway_in_memory(path, right, policy=book(FLEET), auditors=auditors) as app:
+            for number in range(130):
+                await post(app, body("triage", f"triage {number}"))
+                await auditors[0].idle()
+            await asyncio.sleep(0.1)  # the last pair's entry is on its way
+            return await asyncio.to_thread(auditors[0].claims)
+
+    (declared,) = asyncio.run(talk())
+
+    (standing,) = _audit(path, book(FLEET)).standings
+    assert declared.line == standing.line.line
+    assert declared.log_e > 3

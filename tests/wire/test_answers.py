@@ -1,6 +1,7 @@
 """What a reply says, out of its bytes."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ def test_a_stream_says_what_the_same_reply_says_in_one_piece() -> None:
 
 
 def test_a_streamed_tool_use_has_the_input_that_its_pieces_make() -> None:
-    block: dict[str, object] = {"type": "tool_use", "id": "t1", "name": "look_up", "input": {}}
+    block: dict[str, Any] = {"type": "tool_use", "id": "t1", "name": "look_up", "input": {}}
     stream = (
         event("content_block_start", index=0, content_block=block),
         event("content_block_delta", index=0, delta={"type": "input_json_delta", "partial_json": '{"key"'}),

@@ -41,6 +41,8 @@ class Line:
     parts: Mapping[str, str | int | None]
     on_dear: bool
     """Whether the latest pair's caller was on the dearer tier."""
+    asks_down: bool = False
+    """Whether any pair's caller was: the claim "safe" was then asked for, and counts among all that were."""
     counts: Counts = field(default_factory=Counts)
     """Of the pairs whose outcome is known."""
     undecided: int = 0
@@ -72,6 +74,7 @@ class Line:
 
     def add(self, pair: Paired) -> None:
         """Count one pair more."""
+        self.asks_down |= pair.on_dear
         self.on_dear, self.last_us = pair.on_dear, max(self.last_us, pair.at_us)
         self.hows[pair.how] += 1
         if pair.dear_nanos is not None and pair.cheap_nanos is not None:
@@ -147,7 +150,7 @@ def stand(
         rules: how much a verdict asks for.
     """
     lines = lines_of(pairs)
-    downs = {name: line for name, line in lines.items() if line.on_dear or name in frozen}
+    downs = {name: line for name, line in lines.items() if line.asks_down}
     live = {
         name: log_safe(line.for_safe, margin=_margin(line, margins))
         for name, line in downs.items()

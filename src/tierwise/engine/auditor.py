@@ -17,6 +17,7 @@ from tierwise.audit.grading import Answer, Check, Failure, grade, read_check
 from tierwise.audit.sampling import Purpose, Sampled, sample, uniform
 from tierwise.audit.selection import select
 from tierwise.audit.standings import lines_of
+from tierwise.audit.verdicts import CHECKED_MARGIN
 from tierwise.core.changes import Change
 from tierwise.core.ledger import Declared, Failed, Fault, Paired, Posted
 from tierwise.core.planning import Plan, Refused
@@ -331,10 +332,11 @@ class Auditor:
         lines = {
             name: line
             for name, line in lines_of(found.pairs).items()
-            if line.on_dear and line.task_type in policy.contracts and name not in found.frozen
+            if line.asks_down and name not in found.frozen
         }
+        margins = {name: margin_of(contract) for name, contract in policy.contracts.items()}
         live = {
-            name: log_safe(line.for_safe, margin=margin_of(policy.contracts[line.task_type]))
+            name: log_safe(line.for_safe, margin=margins.get(line.task_type, CHECKED_MARGIN))
             for name, line in lines.items()
         }
         chosen = select(live, frozen=found.frozen, alpha=policy.audit.error / 100)
