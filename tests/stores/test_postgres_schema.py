@@ -106,9 +106,7 @@ def test_a_migration_that_fails_changes_nothing(address: str, monkeypatch: pytes
     with pytest.raises(LedgerUnavailable, match="nothing"):
         open_ledger(address, "a database")
 
-    assert all_rows(address, "SELECT max(version) FROM tierwise_schema") == [
-        (version,) for version in range(1, len(MIGRATIONS) + 1)
-    ]
+    assert all_rows(address, "SELECT max(version) FROM tierwise_schema") == [(len(MIGRATIONS),)]
     columns = (
         "SELECT 1 FROM information_schema.columns WHERE table_name = 'entries' AND column_name = 'extra'"
     )
