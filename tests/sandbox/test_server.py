@@ -97,7 +97,8 @@ def test_a_body_over_32_megabytes_is_too_large(served: Running) -> None:
     ("method", "path", "status"),
     [
         ("HEAD", "/api/hello", 200),
-        ("POST", "/v1/messages/batches", 404),
+        ("POST", "/v1/messages/batches", 400),
+        ("GET", "/v1/messages/batches/none", 404),
         ("GET", "/v1/messages", 404),
         ("GET", "/nowhere", 404),
     ],

@@ -1,8 +1,8 @@
 """The provider as an ASGI application: which path does what, and how errors are answered.
 
 Served: POST /v1/messages (JSON and SSE) and /v1/messages/count_tokens, GET /v1/models and /v1/models/{id},
-HEAD /api/hello; and for whoever checks against it, GET /sandbox/billing, GET /sandbox/calls?limit=N and
-POST /sandbox/reset.
+POST and GET /v1/messages/batches and below, HEAD /api/hello; and for whoever checks against it,
+GET /sandbox/billing, GET /sandbox/calls?limit=N and POST /sandbox/reset.
 """
 
 from collections.abc import Mapping, MutableMapping, Sequence
@@ -11,7 +11,8 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from tierwise.sandbox import catalogue, directive, intake
+from tierwise.sandbox import batches, catalogue, directive, intake
+from tierwise.sandbox.batches import Batches
 from tierwise.sandbox.errors import ApiError, invalid
 from tierwise.sandbox.exchange import Exchange, Receive, Send
 from tierwise.sandbox.intake import Headers
@@ -30,6 +31,7 @@ class Sandbox:
     def __init__(self, world: World, settings: Settings | None = None) -> None:
         """Serve replies drawn from `world`."""
         self.provider = Provider(world, settings or Settings())
+        self._batches = Batches(self.provider)
         self._count = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -40,13 +42,14 @@ class Sandbox:
         request_id = f"req_sandbox{self._count:016d}"
         headers: Headers = dict(scope["headers"])
         try:
-            body = await _read(receive)
+            of_batches = scope["path"].startswith(batches.PATH)
+            body = await _read(receive, batches.MAX_BODY_BYTES if of_batches else MAX_BODY_BYTES)
             if scope["method"] == "POST" and scope["path"] == "/v1/messages":
                 intake.check_credentials(headers)
                 await Exchange(self.provider, headers, request_id, receive=receive, send=send).run(body)
             else:
                 value = self._value(scope["method"], scope["path"], headers, scope["query_string"], body)
-                await _send_json(send, value, request_id)
+                await _send_value(send, value, request_id)
         except ApiError as error:
             await _send_error(error, send, request_id, self.provider.limit.headers())
 
@@ -57,6 +60,8 @@ class Sandbox:
             case "POST", "/v1/messages/count_tokens":
                 intake.check_credentials(headers)
                 return {"input_tokens": _counted(headers, body)}
+            case _, _ if path.startswith(batches.PATH):
+                return self._batches.answer(method, path, headers, query, body)
             case "GET", _ if path == "/v1/models" or path.startswith("/v1/models/"):
                 intake.check_credentials(headers)
                 return catalogue.answer(path, query)
@@ -67,6 +72,7 @@ class Sandbox:
             case "GET", "/sandbox/calls":
                 return {"calls": self.provider.ledger.latest(_limit(query))}
             case "POST", "/sandbox/reset":
+                self._batches.reset()
                 return self.provider.reset()
             case _:
                 raise ApiError(status=404, message=f"Not found: {method} {path}")
@@ -85,8 +91,8 @@ def _limit(query: Mapping[str, Sequence[str]]) -> int:
     return int(limit)
 
 
-async def _read(receive: Receive) -> bytes:
-    """The whole body. Raises ApiError (413) beyond 32 MB, after reading it, so that the answer arrives."""
+async def _read(receive: Receive, largest: int) -> bytes:
+    """The whole body. Raises ApiError (413) beyond the largest, after reading it, so that the answer arrives."""
     parts: list[bytes] = []
     size = 0
     more = True
@@ -95,17 +101,20 @@ async def _read(receive: Receive) -> bytes:
         if message["type"] == "http.disconnect":
             break
         size += len(message["body"])
-        if size <= MAX_BODY_BYTES:
+        if size <= largest:
             parts.append(message["body"])
         more = message["more_body"]
-    if size > MAX_BODY_BYTES:
+    if size > largest:
         raise ApiError(status=413, message="Request exceeds the maximum size")
     return b"".join(parts)
 
 
-async def _send_json(send: Send, value: Any, request_id: str) -> None:
-    headers = [(b"content-type", b"application/json"), (b"request-id", request_id.encode())]
-    await _respond(send, 200, headers, b"" if value is None else msgspec.json.encode(value))
+async def _send_value(send: Send, value: Any, request_id: str) -> None:
+    """Answer with JSON; with bytes, which are JSON lines, as they are."""
+    is_lines = isinstance(value, bytes)
+    kind = b"application/x-jsonl" if is_lines else b"application/json"
+    body: bytes = value if is_lines else b"" if value is None else msgspec.json.encode(value)
+    await _respond(send, 200, [(b"content-type", kind), (b"request-id", request_id.encode())], body)
 
 
 async def _send_error(error: ApiError, send: Send, request_id: str, more: HeaderList) -> None:

@@ -127,6 +127,9 @@ claude-opus-4-8    10     50      12.5      20        1.00
 US_GEO_FACTOR: Final = Fraction(11, 10)
 """US-only inference costs this much more, on every kind of token."""
 
+BATCH_FACTOR: Final = Fraction(1, 2)
+"""Message Batches cost half, on every kind of token."""
+
 WEB_SEARCH_NANOS: Final = 10_000_000
 """One web search: ten dollars a thousand."""
 
@@ -153,12 +156,20 @@ FAST_CARDS: Final = _cards(_FAST_PRICES)
 
 
 @lru_cache(maxsize=256)
-def card(model: str, *, long_prompt: bool = False, us_only: bool = False, speed: Speed = "standard") -> Card:
+def card(
+    model: str,
+    *,
+    long_prompt: bool = False,
+    us_only: bool = False,
+    speed: Speed = "standard",
+    batch: bool = False,
+) -> Card:
     """The prices of one model under one set of terms. Raises KeyError for a model without a price."""
     base = FAST_CARDS[model] if speed == "fast" else CARDS[model]
     if long_prompt:
         base = LONG_PROMPT_CARDS.get(model, base)
-    return base.times(US_GEO_FACTOR) if us_only else base
+    factor = (US_GEO_FACTOR if us_only else Fraction(1)) * (BATCH_FACTOR if batch else Fraction(1))
+    return base if factor == 1 else base.times(factor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +180,7 @@ class Charge:
     usage: Usage
     us_only: bool = False
     speed: Speed = "standard"
+    batch: bool = False
 
     @property
     def card(self) -> Card:
@@ -178,6 +190,7 @@ class Charge:
             long_prompt=self.usage.prompt_tokens > LONG_PROMPT_TOKENS,
             us_only=self.us_only,
             speed=self.speed,
+            batch=self.batch,
         )
 
 

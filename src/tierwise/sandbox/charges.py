@@ -22,6 +22,7 @@ class Told:
     geo: str
     iterations: list[dict[str, Any]] | None = None
     """The parts of the usage, where the directive asks for several."""
+    service_tier: str = "standard"
     fallback: Mapping[str, Any] | None = None
     """A content block that stands before all others when a fallback model answered."""
 
@@ -44,6 +45,14 @@ class Bill:
             web_searches=0,
         )
         return (*before, replace(own, usage=usage))
+
+
+def at_batch_rates(bill: Bill) -> Bill:
+    """The bill of the same reply to an item of a Message Batch."""
+    return Bill(
+        charges=tuple(replace(charge, batch=True) for charge in bill.charges),
+        told=replace(bill.told, service_tier="batch"),
+    )
 
 
 def bill_of(ask: Ask, reply: Reply, split: Split) -> Bill:

@@ -118,7 +118,7 @@ def _usage(envelope: Envelope, output_tokens: int, *, whole: bool) -> dict[str, 
         "output_tokens": output_tokens,
         "output_tokens_details": {"thinking_tokens": min(usage.thinking_tokens, output_tokens)},
         "server_tool_use": _searches(usage),
-        "service_tier": "standard",
+        "service_tier": envelope.told.service_tier,
         "speed": envelope.told.speed,
         "inference_geo": envelope.told.geo,
     }

@@ -27,6 +27,44 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """What a request is answered with, before any of it is sent."""
+
+    ask: Ask
+    reply: Reply
+    bill: Bill
+    fault: Fault
+
+
+def reply_to(provider: Provider, headers: Headers, raw: bytes) -> Answered:
+    """Check a request, draw its reply and work out its bill. Raises ApiError where it is refused."""
+    body, model = intake.check_body(headers, raw)
+    text = intake.last_text(body)
+    asked = directive.find(text, body)
+    fault_text = asked.get("fault") or headers.get(b"x-sandbox-fault", b"").decode()
+    fault = provider.fault_of(fault_text, text)
+    if fault.error is not None:
+        raise fault.error
+    prompt, length = intake.measure(body, model, asked, text)
+    if length > model.context_tokens:
+        raise invalid(f"prompt is too long: {length} tokens > {model.context_tokens} maximum")
+    ask = Ask(
+        body=body,
+        model=model,
+        directive=asked,
+        text=text,
+        thinking=validate.thinking_of(body, model),
+        effort=validate.effort_of(body, model),
+        prompt_tokens=length,
+    )
+    reply = compose(ask, provider.world)
+    if fault.refusal is not None:
+        reply = refuse(reply, midstream=fault.refusal == "refusal-midstream", category=fault.category)
+    bill = bill_of(ask, reply, provider.read_cache(prompt, ask))
+    return Answered(ask=ask, reply=reply, bill=bill, fault=fault)
+
+
 class Exchange:
     """One POST /v1/messages, from its bytes to its bill."""
 
@@ -44,30 +82,8 @@ class Exchange:
         """Answer. Raises ApiError before anything is sent."""
         provider = self._provider
         provider.limit.admit()
-        body, model = intake.check_body(self._headers, raw)
-        text = intake.last_text(body)
-        asked = directive.find(text, body)
-        fault_text = asked.get("fault") or self._headers.get(b"x-sandbox-fault", b"").decode()
-        fault = provider.fault_of(fault_text, text)
-        if fault.error is not None:
-            raise fault.error
-        prompt, length = intake.measure(body, model, asked, text)
-        if length > model.context_tokens:
-            raise invalid(f"prompt is too long: {length} tokens > {model.context_tokens} maximum")
-        ask = Ask(
-            body=body,
-            model=model,
-            directive=asked,
-            text=text,
-            thinking=validate.thinking_of(body, model),
-            effort=validate.effort_of(body, model),
-            prompt_tokens=length,
-        )
-        reply = compose(ask, provider.world)
-        if fault.refusal is not None:
-            reply = refuse(reply, midstream=fault.refusal == "refusal-midstream", category=fault.category)
-        bill = bill_of(ask, reply, provider.read_cache(prompt, ask))
-        await self._answer(ask, reply, bill, fault)
+        answered = reply_to(provider, self._headers, raw)
+        await self._answer(answered.ask, answered.reply, answered.bill, answered.fault)
 
     async def _answer(self, ask: Ask, reply: Reply, bill: Bill, fault: Fault) -> None:
         envelope = Envelope(
@@ -202,7 +218,7 @@ class _Entry:
                 billed=self.is_billed,
                 ending=ending or self.reply.stop_reason,
                 cut_tokens=self.reply.cut_tokens if ending is None else 0,
-                sent=_sent(self.ask.body, self.headers),
+                sent=what_was_sent(self.ask.body, self.headers),
             )
         )
 
@@ -219,7 +235,8 @@ _RECORDED: Final = (
 )
 
 
-def _sent(body: Object, headers: Headers) -> dict[str, Any]:
+def what_was_sent(body: Object, headers: Headers) -> dict[str, Any]:
+    """What the sandbox remembers of a request."""
     fields: dict[str, Any] = {field: body[field] for field in _RECORDED if field in body}
     fields["fields"] = sorted(body)
     fields["version"] = headers[b"anthropic-version"].decode()
