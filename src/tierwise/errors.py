@@ -17,6 +17,7 @@
     │   ├── BudgetStoreUnavailable    the shared balances cannot be used now
     │   ├── BudgetStoreUnfit          the server of the shared balances is not set up to hold money
     │   └── AmountTooLarge            a limit or a claim that shared balances cannot count exactly
+    ├── CannotListen          the gateway's address cannot be listened on
     ├── NeedsBudgetStore      several processes are to hold one set of balances, and nothing shares them
     ├── NeedsProviderKey      the policy has clients, and the gateway no key of its own for the provider
     ├── UnsafeKey             the provider's key cannot be taken from where it is
@@ -218,6 +219,18 @@ class LedgerInUse(LedgerError):
             f"the budgets of the ledger {self.path} are held by {who}: balances are kept in one process, so a second "
             "gateway would spend every limit twice. Stop the other, or give this one a --ledger of its own"
         )
+
+
+@dataclass(kw_only=True, eq=False)
+class CannotListen(TierwiseError):
+    """The gateway's address cannot be listened on."""
+
+    address: str
+    why: str
+
+    def describe(self) -> str:
+        """The address, why not, and what to try."""
+        return f"{self.address} cannot be listened on: {self.why}; try another --host or --port"
 
 
 @dataclass(kw_only=True, eq=False)

@@ -12,7 +12,6 @@ from tierwise.audit.allowance import (
     next_day,
     open_allowance,
     replay,
-    settle,
     take,
 )
 from tierwise.money import usd
@@ -59,23 +58,6 @@ def test_once_the_credit_is_gone_a_day_gives_its_share() -> None:
     allowance = replace(open_allowance(DAY), balance_nanos=0)
 
     assert next_day(allowance, spend_nanos=DAY).available_nanos == usd(2)
-
-
-def test_a_pair_that_cost_less_than_was_taken_gives_the_rest_back() -> None:
-    before = open_allowance(DAY)
-
-    after = settle(taken(before, usd(3)), taken_nanos=usd(3), cost_nanos=usd(1))
-
-    assert after == taken(before, usd(1))
-
-
-def test_a_pair_that_cost_more_is_paid_for_all_the_same() -> None:
-    before = replace(open_allowance(DAY), balance_nanos=usd(1))
-
-    after = settle(taken(before, usd(1)), taken_nanos=usd(1), cost_nanos=usd(3))
-
-    assert after.balance_nanos == -usd(2)
-    assert after.available_nanos == 0
 
 
 def test_a_part_is_kept_for_types_on_the_cheaper_tier() -> None:

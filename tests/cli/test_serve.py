@@ -177,7 +177,8 @@ def test_a_port_that_is_taken_is_the_environments_fault(policy: Path):
 
     assert refused.exit_code == 3
     assert refused.stderr == (
-        f"tierwise: 127.0.0.1:{port} cannot be listened on: Address already in use; try another --port\n"
+        f"tierwise: 127.0.0.1:{port} cannot be listened on: Address already in use; "
+        "try another --host or --port\n"
     )
 
 

@@ -8,19 +8,30 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from support.asgi import KEYED, Pairs, gateway_in_memory, post
 from support.policies import book
-from support.transcripts import EVENTS, Transcript, error, event
+from support.transcripts import EVENTS, MemoryUpstream, Transcript, error, event
 from tierwise.audit.standings import Audit
 from tierwise.audit.verdicts import Verdict
 from tierwise.config import Book
 from tierwise.core.ledger import Declared, Paired
+from tierwise.engine import auditor
 from tierwise.engine.auditor import Auditor
-from tierwise.engine.clock import now_us
+from tierwise.engine.budgets import LocalBudgets
+from tierwise.engine.clock import call_ids, now_us
+from tierwise.engine.desk import Desk
+from tierwise.engine.ledger import LoopLedger
+from tierwise.engine.listening import LONGEST_REPLY
 from tierwise.engine.standing import audit_of
+from tierwise.errors import UpstreamDropped
+from tierwise.stores.budgets.memory import MemoryBudgets
+from tierwise.stores.conversations import Conversations
 from tierwise.stores.ledger.pairs import evidence
+from tierwise.stores.ledger.query import Reader
 from tierwise.stores.ledger.reports import report
-from tierwise.stores.ledger.sqlite import read_ledger
+from tierwise.stores.ledger.sqlite import open_ledger, read_ledger
 from tierwise.upstream.port import Outgoing
 
 TIERS = """
@@ -52,6 +63,7 @@ max_tokens = 512
 shadow = true
 """
 )
+PLAIN = book(SHADOWED.replace("shadow = true\n", ""))
 
 
 def always(request: Outgoing) -> Transcript:
@@ -177,9 +189,7 @@ def test_a_conversation_gives_one_pair_a_day(tmp_path: Path) -> None:
 
 
 def test_a_type_that_is_not_shadowed_is_never_compared(tmp_path: Path) -> None:
-    plain = book(SHADOWED.replace("shadow = true\n", ""))
-
-    assert not pairs_of(tmp_path / "ledger", always, [body("synthesis")], policy=plain)
+    assert not pairs_of(tmp_path / "ledger", always, [body("synthesis")], policy=PLAIN)
 
 
 def test_a_call_that_is_only_observed_is_not_compared(tmp_path: Path) -> None:
@@ -222,17 +232,102 @@ def test_answers_that_differ_stay_undecided_without_a_check(tmp_path: Path) -> N
     assert (pair.difference, pair.how) == (None, "differs")
 
 
-def test_an_error_of_the_cheaper_tier_is_a_loss_and_an_overload_is_none(tmp_path: Path) -> None:
-    def failing(kind: str, status: int) -> Callable[[Outgoing], Transcript]:
-        return lambda request: (
-            always(request) if model_of(request) == "claude-opus-5-5" else error(kind, status)
-        )
+def failing(reply: Transcript) -> Callable[[Outgoing], Transcript]:
+    """The frontier answers, and the fast tier fails so."""
+    return lambda request: always(request) if model_of(request) == "claude-opus-5-5" else reply
 
-    (pair,) = pairs_of(tmp_path / "one", failing("invalid_request_error", 400), [body("synthesis")])
-    overloaded = pairs_of(tmp_path / "two", failing("overloaded_error", 529), [body("synthesis")])
+
+def test_an_error_of_the_request_on_the_cheaper_tier_is_a_loss(tmp_path: Path) -> None:
+    script = failing(error("invalid_request_error", 400))
+
+    (pair,) = pairs_of(tmp_path / "ledger", script, [body("synthesis")])
 
     assert (pair.difference, pair.how) == (-1, "failure")
-    assert not overloaded
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        error("overloaded_error", 529),
+        error("api_error", 500),
+        error("timeout_error", 504),
+        error("not_found_error", 404),
+        Transcript(chunks=(b'{"type"',), breaks=UpstreamDropped(why="reset")),
+    ],
+)
+def test_a_failure_that_says_nothing_of_its_tier_leaves_no_pair(reply: Transcript, tmp_path: Path) -> None:
+    assert not pairs_of(tmp_path / "ledger", failing(reply), [body("synthesis")])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"mcp_servers": [{"type": "url", "url": "https://tools.example", "name": "tools"}]},
+        {"container": "container_1"},
+        {"fallbacks": [{"model": "claude-haiku-5-5"}]},
+    ],
+)
+def test_a_call_whose_tools_would_run_twice_or_whose_model_may_change_is_not_compared(
+    fields: dict[str, Any], tmp_path: Path
+) -> None:
+    assert not pairs_of(tmp_path / "ledger", always, [body("synthesis", **fields)])
+
+
+def test_nobody_pays_for_comparing_a_reply_that_is_too_long_to_keep(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def script(request: Outgoing) -> Transcript:
+        asked.append(model_of(request))
+        return saying("4" * LONGEST_REPLY, request)
+
+    assert not pairs_of(tmp_path / "ledger", script, [body("synthesis")])
+    assert asked == ["claude-opus-5-5"]
+
+
+def test_calls_that_wait_to_be_compared_hold_no_more_than_there_is_room_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auditor, "ROOM", 1000)
+
+    assert not pairs_of(tmp_path / "one", always, [body("synthesis", "Do it. " * 200)])
+    assert len(pairs_of(tmp_path / "two", always, [body("synthesis", f"Do {n}.") for n in range(9)])) == 9
+
+
+def test_the_ledger_is_read_only_once_a_type_is_shadowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auditor, "RETRY_S", 0.01)
+    reads: list[Path] = []
+
+    def read() -> Reader:
+        reads.append(tmp_path)
+        return read_ledger(tmp_path / "ledger")
+
+    async def talk() -> None:
+        ledger = LoopLedger(open_ledger(tmp_path / "ledger"), asyncio.get_running_loop())
+        desk = Desk(PLAIN, conversations=Conversations(), clock=now_us, new_id=call_ids())
+        made = Auditor(
+            desk=desk,
+            upstream=MemoryUpstream(always),
+            ledger=ledger,
+            budgets=LocalBudgets(MemoryBudgets()),
+            clock=now_us,
+            new_id=call_ids(),
+            read=read,
+        )
+        running = asyncio.create_task(made.run())
+        await made.ready.wait()
+        await asyncio.sleep(0.05)
+        assert reads == []
+        desk.book = book(SHADOWED)
+        made.ready.clear()
+        await made.ready.wait()
+        assert len(reads) == 1
+        running.cancel()
+        await asyncio.wait({running})
+        await asyncio.to_thread(ledger.close)
+
+    asyncio.run(talk())
 
 
 def test_a_shadow_that_hangs_delays_no_caller_and_ends_with_the_gateway(tmp_path: Path) -> None:

@@ -50,6 +50,15 @@ def test_a_pair_is_read_as_it_was_written(ledger: Ledger) -> None:
     assert evidence(ledger).pairs == (PAIR,)
 
 
+def test_a_grade_without_its_pair_breaks_a_law(ledger: Ledger) -> None:
+    grade = Graded(pair_id="pair-1", at_us=6, difference=1, how="label")
+    ledger.write([PAIR, grade, replace(grade, pair_id="pair-2")])
+
+    found = {finding.law: finding.examples for finding in verify(ledger) if finding.breaches}
+
+    assert found == {"every grade belongs to a pair": ("pair-2",)}
+
+
 def test_an_outcome_that_is_told_later_counts_and_only_the_first(ledger: Ledger) -> None:
     ledger.write([PAIR])
     ledger.write([Graded(pair_id="pair-1", at_us=6, difference=-1, how="label")])

@@ -126,12 +126,16 @@ class Arm:
     model: str
     effort: str | None = None
     budget: str | None = None
-    """The length instruction that goes with the type on this tier, if any."""
+    """The length instruction that goes with the type on this tier, if any: always None in this version."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineKey:
-    """A line of evidence: pairs that have one truth. Any difference in it opens new evidence from nothing."""
+    """A line of evidence: pairs that have one truth. Any difference in it opens new evidence from nothing.
+
+    This version knows no versions of judges and prompts, and opens no line after drift: those fields keep their
+    defaults.
+    """
 
     task_type: str
     dear: Arm
@@ -164,10 +168,3 @@ class LineKey:
             ("prompt_version", self.prompt_version),
             ("opening", self.opening),
         )
-
-
-def changes(old: LineKey, new: LineKey) -> tuple[str, ...]:
-    """Name what differs between two lines: `cheap.model`, `check_version`, … Empty where nothing does."""
-    return tuple(
-        name for (name, before), (_, after) in zip(old.parts, new.parts, strict=True) if before != after
-    )

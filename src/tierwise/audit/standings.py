@@ -109,11 +109,10 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    """All standings, the largest stake first, and what was proven only now."""
+    """All standings, the largest stake first, and what is proven."""
 
     standings: tuple[Standing, ...]
     selection: Selection
-    lines: Mapping[str, Line]
 
 
 def lines_of(pairs: Iterable[Paired]) -> dict[str, Line]:
@@ -130,6 +129,25 @@ def lines_of(pairs: Iterable[Paired]) -> dict[str, Line]:
             )
         lines[pair.line].add(pair)
     return lines
+
+
+def selection_of(
+    lines: Mapping[str, Line], frozen: Mapping[str, float], *, margins: Mapping[str, float], alpha: float
+) -> Selection:
+    """Say which lines are proven, among all of which "safe" was ever asked.
+
+    Args:
+        lines: all that there are, by their id.
+        frozen: the ln E of lines that were declared, by their id.
+        margins: of each task type, where it is not `CHECKED_MARGIN`.
+        alpha: the expected share of wrong claims.
+    """
+    live = {
+        name: log_safe(line.for_safe, margin=_margin(line, margins))
+        for name, line in lines.items()
+        if line.asks_down and name not in frozen
+    }
+    return select(live, frozen=frozen, alpha=alpha)
 
 
 def stand(
@@ -150,20 +168,12 @@ def stand(
         rules: how much a verdict asks for.
     """
     lines = lines_of(pairs)
-    downs = {name: line for name, line in lines.items() if line.asks_down}
-    live = {
-        name: log_safe(line.for_safe, margin=_margin(line, margins))
-        for name, line in downs.items()
-        if name not in frozen
-    }
-    kept = {name: value for name, value in frozen.items() if name in lines}
-    selection = select(live, frozen=kept, alpha=rules.alpha)
-    look = _Look(
-        traffic=traffic, margins=margins, rules=rules, selection=selection, downs=len(downs), lines=lines
-    )
+    selection = selection_of(lines, frozen, margins=margins, alpha=rules.alpha)
+    downs = sum(line.asks_down for line in lines.values())
+    look = _Look(traffic=traffic, margins=margins, rules=rules, selection=selection, downs=downs, lines=lines)
     standings = [look.at(line) for line in _current(lines.values())]
     standings.sort(key=lambda one: (-(one.stake.nanos if one.stake else 0), one.line.task_type))
-    return Audit(standings=tuple(standings), selection=selection, lines=lines)
+    return Audit(standings=tuple(standings), selection=selection)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tierwise.cli.console import ExitCode, err, say, warning_lines
+from tierwise.cli.console import err, say, warning_lines
 from tierwise.cli.options import (
     DEFAULT_LEDGER,
     DEFAULT_POLICY,
@@ -88,14 +88,7 @@ def serve(
     if eof is not None and workers == 1:
         threading.Thread(target=_stop_at_eof, name="tierwise-parent", daemon=True).start()
     announce = _announce_address if quiet else partial(_announce, settings=settings)
-    try:
-        run(settings, ready=announce, until_eof=eof)
-    except OSError as error:
-        say(
-            f"tierwise: {host}:{port} cannot be listened on: {error.strerror or error}; try another --port",
-            err,
-        )
-        raise typer.Exit(ExitCode.ENVIRONMENT) from error
+    run(settings, ready=announce, until_eof=eof)
 
 
 def _stop_at_eof() -> None:

@@ -224,7 +224,7 @@ def _dumped(value: Any) -> Any:
     """What JSON has no word for: a model that another middleware put into the body."""
     if isinstance(value, anthropic.BaseModel):
         return value.model_dump(exclude_unset=True, mode="json", by_alias=True)
-    raise NotImplementedError
+    raise NotImplementedError  # so msgspec asks for it: it raises a TypeError that names the type
 
 
 _encode: Final = msgspec.json.Encoder(enc_hook=_dumped).encode

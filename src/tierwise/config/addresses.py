@@ -14,7 +14,7 @@ class Address:
     """An http or https address without credentials."""
 
     noun: str = "an http or https address"
-    where_credentials_go: str = "the credentials belong in the environment"
+    where_credentials_go: str = "set ANTHROPIC_API_KEY in the environment"
     whole: bool = False
     """Whether it is used as it stands, with a query and a slash at its end; else paths are put behind it."""
 

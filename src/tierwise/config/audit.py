@@ -44,5 +44,6 @@ def check_shadow(contract: Contract, tiers: int, notes: Notes) -> None:
     path = ("task_types", contract.name)
     if contract.shadow and tiers < 2:
         notes.error((*path, "shadow"), "there is no other tier to compare with", "remove the line")
-    if contract.check is not None and not contract.shadow:
+    has_quality = contract.check is not None or contract.margin_points is not None
+    if has_quality and not contract.shadow:
         notes.warn((*path, "quality"), "is not used: nothing is compared", "add shadow = true")

@@ -31,14 +31,14 @@ CHECK: Final[Key[str]] = Key(
 )
 SHARE: Final[Key[int]] = Key(
     name="share",
-    kind=Whole(what="per cent", least=1, most=50),
+    kind=Whole(what="per cents", least=1, most=50),
     meaning="Per cent of the spend that flows into the audit's allowance.",
     example="1",
     absent="2",
 )
 MOST_OF_DAY: Final[Key[int]] = Key(
     name="most_of_day",
-    kind=Whole(what="per cent", least=1, most=100),
+    kind=Whole(what="per cents", least=1, most=100),
     meaning="Per cent of a day's spend that the audit takes at most on one day.",
     example="10",
     absent="15",
@@ -52,14 +52,14 @@ CREDIT: Final[Key[int]] = Key(
 )
 SAMPLE: Final[Key[int]] = Key(
     name="sample",
-    kind=Whole(what="per cent", least=1, most=100),
+    kind=Whole(what="per cents", least=1, most=100),
     meaning="Per cent of a type's runs, else conversations, of which one call a day is compared.",
     example="25",
     absent="10",
 )
 ERROR: Final[Key[int]] = Key(
     name="error",
-    kind=Whole(what="per cent", least=1, most=20),
+    kind=Whole(what="per cents", least=1, most=20),
     meaning="Per cent of all claims `proven` that may be wrong, on average.",
     example="1",
     absent="5",

@@ -56,11 +56,11 @@ def _note_unpriced(tier: Tier, model: Model | None, notes: Notes) -> None:
         notes.error(path, f"{shown(tier.model)} has no price", "give it one in [[prices]]")
         return
     close = nearest(tier.model, (*MODELS, *(alias for known in MODELS.values() for alias in known.aliases)))
-    meant = f"did you mean {close}? If not," if close else "if it is new,"
+    first = f"did you mean {close}? If not," if close else "if it is new,"
     notes.error(
         path,
         f"{shown(tier.model)} is not a model that this version knows",
-        f"{meant} give it a price in [[prices]]",
+        f"{first} give it a price in [[prices]]",
     )
 
 

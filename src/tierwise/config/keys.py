@@ -33,8 +33,6 @@ from tierwise.config.retry_keys import (
 from tierwise.config.tables import REQUIRED, Key, Table
 from tierwise.core.policy import EFFORTS, Durability, Effort, Mode, Thinking
 
-_KEY_FROM_ENVIRONMENT: Final = "set ANTHROPIC_API_KEY in the environment"
-
 MODE: Final[Key[Mode]] = Key(
     name="mode",
     kind=Word(("route", "observe")),
@@ -196,7 +194,7 @@ MATCH_HEADERS: Final[Key[dict[str, object]]] = Key(
 
 BASE_URL: Final[Key[str]] = Key(
     name="base_url",
-    kind=Address(where_credentials_go=_KEY_FROM_ENVIRONMENT),
+    kind=Address(),
     meaning="Where the Messages API is.",
     example='"https://api.anthropic.com"',
     absent='"https://api.anthropic.com"',

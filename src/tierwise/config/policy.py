@@ -84,18 +84,18 @@ def parse_book(text: str, *, file: str, prices: PriceBook | None = None) -> Book
         rules=tuple(rule for rule in draft.rules if rule is not None),
         mode=draft.mode,
         strict=draft.strict,
-        durability=top.take(keys.DURABILITY) or "kill",
-        conversation_ttl_s=top.take(keys.CONVERSATION_TTL) or 3600,
-        keep_for_s=top.take(budget_keys.KEEP_FOR) or 86_400,
-        queue_for_s=top.take(budget_keys.QUEUE_FOR) or 10,
-        prompt_bound=top.take(budget_keys.PROMPT_BOUND) or "bytes",
+        durability=top.take(keys.DURABILITY) or _PLAIN.durability,
+        conversation_ttl_s=top.take(keys.CONVERSATION_TTL) or _PLAIN.conversation_ttl_s,
+        keep_for_s=top.take(budget_keys.KEEP_FOR) or _PLAIN.keep_for_s,
+        queue_for_s=top.take(budget_keys.QUEUE_FOR) or _PLAIN.queue_for_s,
+        prompt_bound=top.take(budget_keys.PROMPT_BOUND) or _PLAIN.prompt_bound,
         count_near_limit=top.take(budget_keys.COUNT_NEAR_LIMIT) is not False,
         budget_store=draft.budget_store,
-        when_lost=draft.when_lost or "refuse",
+        when_lost=draft.when_lost or _PLAIN.when_lost,
         warn_url=top.take(budget_keys.WARN_URL),
         budgets=tuple(budget for budget in draft.budgets if budget is not None),
         clients=tuple(client for client in draft.clients if client is not None),
-        time_zone=top.take(keys.TIME_ZONE) or "UTC",
+        time_zone=top.take(keys.TIME_ZONE) or _PLAIN.time_zone,
         upstream=_upstream(top),
         audit=read_audit(top),
         version=version,
@@ -104,6 +104,10 @@ def parse_book(text: str, *, file: str, prices: PriceBook | None = None) -> Book
     if problems:
         raise PolicyError(file=file, problems=tuple(sorted(problems, key=lambda problem: problem.line or 0)))
     return Book(policy=policy, prices=book, warnings=located(notes.warnings, text))
+
+
+_PLAIN: Final = Policy(tiers={}, contracts={})
+"""What holds where the file says nothing."""
 
 
 def _unusable(file: str, message: str, fix: str | None = None, *, line: int | None = None) -> PolicyError:
@@ -191,7 +195,7 @@ def _draft(top: Section) -> Draft:
         rules=tuple(rule and _rule(rule) for rule in rules),
         budgets=tuple(budget and read_budget(budget) for budget in budgets),
         clients=tuple(client and read_client(client) for client in clients),
-        mode=top.take(keys.MODE) or "route",
+        mode=top.take(keys.MODE) or _PLAIN.mode,
         strict=top.take(keys.STRICT) or False,
         budget_store=top.take(budget_keys.BUDGET_STORE),
         when_lost=top.take(budget_keys.BUDGET_STORE_LOST),

@@ -9,7 +9,7 @@ from tierwise.core.policy import OnTruncation
 
 FALLBACK_URLS: Final[Key[tuple[str, ...]]] = Key(
     name="fallback_urls",
-    kind=Addresses(Address(where_credentials_go="set ANTHROPIC_API_KEY in the environment")),
+    kind=Addresses(Address()),
     meaning="Where the Messages API is too. A retry goes to the next of them, with the credentials of its call: "
     "list only addresses that may have them. Read at a start.",
     example='["https://llm.example.com"]',

@@ -20,8 +20,7 @@ from typing import Final, Literal, TypeAlias
 from tierwise.core.catalog import converted, find
 from tierwise.core.decision import Otherwise, Reason, Why
 from tierwise.core.lengths import UNKNOWN_LENGTHS, Lengths
-from tierwise.core.planning import Plan
-from tierwise.core.planning import plan as plan_call
+from tierwise.core.planning import Plan, moved
 from tierwise.core.policy import Contract, Policy, Upstream
 from tierwise.core.pricing import PriceBook
 from tierwise.usage import Metered, Usage
@@ -225,16 +224,10 @@ def _fallback(failure: Failure, plan: Plan, attempt: Attempt, call_id: str, at_u
     if tier is None or tier == plan.decision.tier or not failing or at_us > attempt.until_us:
         return None
     sentence = f"Attempt {attempt.number + 1}, on the fallback: {_told(failure)} for {plan.decision.model}."
-    moved = _moved(plan, Otherwise(tier=tier, max_tokens=None, sentence=sentence))
-    if moved is None:
+    there = moved(plan, Otherwise(tier=tier, why=Reason(why=Why.ATTEMPT, sentence=sentence)))
+    if there is None:
         return None
-    return TryAgain(at_us=at_us, plan=moved, attempt=replace(_next(attempt, call_id), retries=0))
-
-
-def _moved(plan: Plan, otherwise: Otherwise) -> Plan | None:
-    """The plan on another tier; None where its model does not take the body."""
-    moved = plan_call(plan.call, plan.task, policy=plan.policy, kept=None, otherwise=otherwise)
-    return moved if isinstance(moved, Plan) and moved.decision.tier == otherwise.tier else None
+    return TryAgain(at_us=at_us, plan=there, attempt=replace(_next(attempt, call_id), retries=0))
 
 
 _RAISED_TIMES: Final = 4
@@ -246,7 +239,8 @@ def _raised(plan: Plan, contract: Contract, tier: str) -> Plan | None:
     cap = plan.max_tokens_sent
     wanted = min(plan.call.max_tokens, _RAISED_TIMES * cap)
     sentence = f"The reply was cut at {cap} tokens: once more on {tier}, with up to {wanted}."
-    raised = _moved(plan, Otherwise(tier=tier, max_tokens=wanted, sentence=sentence))
+    why = Reason(why=Why.ATTEMPT, sentence=sentence)
+    raised = moved(plan, Otherwise(tier=tier, max_tokens=wanted, why=why))
     if raised is None or raised.max_tokens_sent <= cap:
         return None
     # A budget that leaves no more than the old cap leaves nothing that is worth another call.

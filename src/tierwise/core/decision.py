@@ -66,13 +66,12 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Otherwise:
-    """What another attempt takes in place of what its contract says."""
+    """What is taken in place of what the contract says first: on another attempt, or where a budget is short."""
 
     tier: str
-    max_tokens: int | None
+    why: Reason
+    max_tokens: int | None = None
     """The cap; None takes the contract's."""
-    sentence: str
-    """Why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,7 +53,6 @@ def plan(
     *,
     policy: Policy,
     kept: str | None,
-    downgrade: bool = False,
     otherwise: Otherwise | None = None,
 ) -> Plan | Refused:
     """Decide and fit one call. The same arguments give the same plan.
@@ -63,14 +62,11 @@ def plan(
         task: the task it belongs to.
         policy: the contracts and tiers.
         kept: name of the tier that the call's conversation already has.
-        downgrade: whether to take the cheaper tier that the contract allows where a budget is short.
-        otherwise: the tier and the cap that another attempt takes; None for a first one.
+        otherwise: what is taken in place of the contract's tier and cap; None takes those.
     """
     barred: dict[str, str] = {}
     while True:
-        decision = decide(
-            call, task, policy=policy, kept=kept, barred=barred, downgrade=downgrade, otherwise=otherwise
-        )
+        decision = decide(call, task, policy=policy, kept=kept, barred=barred, otherwise=otherwise)
         if isinstance(decision, Refusal):
             return Refused(call=call, task=task, refusal=decision, policy=policy)
         if decision.tier is None:
@@ -87,6 +83,12 @@ def plan(
                 barred[decision.tier] = why
             case other:
                 assert_never(other)
+
+
+def moved(planned: Plan, otherwise: Otherwise) -> Plan | None:
+    """Return the plan of the same call on another tier; None where that tier's model does not take the body."""
+    again = plan(planned.call, planned.task, policy=planned.policy, kept=None, otherwise=otherwise)
+    return again if isinstance(again, Plan) and again.decision.tier == otherwise.tier else None
 
 
 def _fitted(call: Call, decision: Decision) -> Fitted | Ineligible:

@@ -15,10 +15,9 @@ from typing import Final, TypeAlias, assert_never
 from tierwise.core.budgets import AccountRef, Claim, Denied, Lost, Reserved, Shrunk, accounts_of
 from tierwise.core.calibration import UNCALIBRATED, Calibration
 from tierwise.core.changes import Change
-from tierwise.core.decision import Reason, Refusal, Why
+from tierwise.core.decision import Otherwise, Reason, Refusal, Why
 from tierwise.core.estimate import Contents, Estimate, estimate
-from tierwise.core.planning import Plan, Refused
-from tierwise.core.planning import plan as plan_call
+from tierwise.core.planning import Plan, Refused, moved
 from tierwise.core.policy import Budget, Contract, cap_floor
 from tierwise.core.pricing import PriceBook
 from tierwise.money import Nanos, format_usd
@@ -306,10 +305,12 @@ def _downgraded(asking: Asking) -> Asking | None:
         return None
     if plan.decision.tier == contract.downgrade_to:
         return None
-    moved = plan_call(plan.call, plan.task, policy=plan.policy, kept=None, downgrade=True)
-    if not isinstance(moved, Plan) or moved.decision.tier != contract.downgrade_to:
+    sentence = f"A budget is short, and the contract of {contract.name} allows {contract.downgrade_to}."
+    why = Reason(why=Why.BUDGET, sentence=sentence)
+    there = moved(plan, Otherwise(tier=contract.downgrade_to, why=why))
+    if there is None:
         return None
-    again = _asked(moved, asking.asker, downgraded=True)
+    again = _asked(there, asking.asker, downgraded=True)
     return again if isinstance(again, Asking) else None
 
 

@@ -25,7 +25,6 @@ def decide(
     policy: Policy,
     kept: str | None = None,
     barred: Mapping[str, str] = NONE_BARRED,
-    downgrade: bool = False,
     otherwise: Otherwise | None = None,
 ) -> Decision | Refusal:
     """Decide one call. The same arguments give the same decision.
@@ -36,8 +35,7 @@ def decide(
         policy: the contracts and tiers.
         kept: name of the tier that the call's conversation already has.
         barred: names of tiers whose models cannot take the body, and why, one sentence each.
-        downgrade: whether to take the cheaper tier that the contract allows where a budget is short.
-        otherwise: the tier and the cap that another attempt takes; None for a first one.
+        otherwise: what is taken in place of the contract's tier and cap; None takes those.
 
     Returns:
         The decision; or a refusal: the policy is strict about unknown types, a virtual model name declares one
@@ -51,11 +49,9 @@ def decide(
     contract = policy.contracts[task.type]
     acts = virtual or policy.mode_of(contract) == "route"
     wanted = kept if kept is not None and kept in policy.tiers else contract.tier
-    if downgrade and contract.downgrade_to is not None:
-        wanted = contract.downgrade_to
-    why = _why_wanted(contract, wanted, downgraded=downgrade)
+    why = _why_wanted(contract, wanted)
     if otherwise is not None:
-        wanted, why = otherwise.tier, Reason(why=Why.ATTEMPT, sentence=otherwise.sentence)
+        wanted, why = otherwise.tier, otherwise.why
         contract = _capped(contract, otherwise)
     tier = _nearest_free(wanted, policy, barred)
     if tier is not None:
@@ -176,14 +172,9 @@ def _how_declared(task: TaskRef) -> Reason:
     return Reason(why=Why.DECLARED, sentence=sentence)
 
 
-def _why_wanted(contract: Contract, wanted: str, *, downgraded: bool) -> Reason:
+def _why_wanted(contract: Contract, wanted: str) -> Reason:
     if contract.tier == wanted:
         return Reason(why=Why.CONTRACT, sentence=f"The contract of {contract.name} names the tier {wanted}.")
-    if downgraded:
-        return Reason(
-            why=Why.BUDGET,
-            sentence=f"A budget is short, and the contract of {contract.name} allows {wanted}.",
-        )
     return Reason(why=Why.CONVERSATION, sentence=f"Its conversation is on the tier {wanted} and stays there.")
 
 

@@ -2,7 +2,7 @@
 
 Whether a call is one of them is settled before its reply begins, by a hash. The caller's reply is not touched and
 waits for nothing: when the queue is full, or the allowance used up, a pair is left out. Texts and credentials are held
-in memory alone, until the pair is made.
+in memory alone, until the pair is made. As long as no task type is shadowed, nothing is read and nothing is kept.
 """
 
 import asyncio
@@ -12,12 +12,9 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Final
 
-from tierwise.audit.evidence import log_safe
-from tierwise.audit.grading import Answer, Check, Failure, grade, read_check
+from tierwise.audit.grading import Answer, Check, grade, read_check
 from tierwise.audit.sampling import Purpose, Sampled, sample, uniform
-from tierwise.audit.selection import select
-from tierwise.audit.standings import lines_of
-from tierwise.audit.verdicts import CHECKED_MARGIN
+from tierwise.audit.standings import lines_of, selection_of
 from tierwise.core.changes import Change
 from tierwise.core.ledger import Declared, Failed, Fault, Paired, Posted
 from tierwise.core.planning import Plan, Refused
@@ -27,7 +24,15 @@ from tierwise.engine.ledger import AsyncLedger
 from tierwise.engine.listening import Kept, ListeningCaller, SilentCaller
 from tierwise.engine.purse import purses
 from tierwise.engine.relay import Caller, RelayDriver
-from tierwise.engine.shadowing import Comparison, Shadow, cluster_of, comparison_of, margin_of, shadow_call
+from tierwise.engine.shadowing import (
+    Comparison,
+    Shadow,
+    cluster_of,
+    comparable,
+    comparison_of,
+    margin_of,
+    shadow_call,
+)
 from tierwise.errors import LedgerError
 from tierwise.money import Nanos
 from tierwise.stores.ledger.pairs import DAY_US, evidence
@@ -39,11 +44,15 @@ log = logging.getLogger("tierwise.audit")
 
 QUEUE: Final = 64
 """Calls that wait to be compared; one more is left out."""
+ROOM: Final = 64 * 2**20
+"""Bytes of requests and replies that calls in the queue, and those being compared, may hold."""
 AT_ONCE: Final = 4
 """Calls that the audit makes at the same time."""
 PURSE_AGE_US: Final = 60_000_000
 """How old the allowance may be; a pair that it could not pay has it worked out again after `RETRY_S`."""
 RETRY_S: Final = 2.0
+RESTS_TIMES: Final = 30
+"""How many times as long a direction rests when its account refused a call: each refusal leaves an entry."""
 LOOK_S: Final = 60.0
 """How often claims are looked for."""
 
@@ -66,20 +75,14 @@ class Candidate:
         """A caller that keeps the reply too."""
         return ListeningCaller(caller, self.kept)
 
-
-@dataclass(slots=True, kw_only=True)
-class Counted:
-    """What an auditor has done since its start."""
-
-    sampled: int = 0
-    """Calls that ended well and were drawn."""
-    left_out: int = 0
-    """Of these, those for which there was no room, no money or no other tier."""
-    pairs: int = 0
+    @property
+    def size(self) -> int:
+        """Bytes that it holds."""
+        return len(self.reading.raw) + self.kept.size
 
 
 class Auditor:
-    """Makes pairs. All of it but its reading of the ledger is on one event loop."""
+    """Makes pairs. All of it but its reading, of the ledger and of replies, is on one event loop."""
 
     def __init__(
         self,
@@ -116,15 +119,20 @@ class Auditor:
         self._salt: str | None = None
         """The ledger's id, once it is known: nothing is drawn before."""
         self._paired: set[tuple[str, str, int]] = set()
-        """Line, cluster and day of each pair of today."""
+        """Line, cluster and day of each pair of today and yesterday."""
+        self._day = 0
+        """The latest one of these."""
         self._purses: tuple[Nanos, Nanos] = (0, 0)
         self._purses_at_us: int | None = None
-        self._short_at_us: dict[bool, int] = {}
-        """When a direction, that of calls on a dearer tier or the other, last had too little left."""
+        self._rests_until_us: dict[bool, int] = {}
+        """Until when a direction, that of calls on a dearer tier or the other, makes none: it had too little left."""
         self._queue: asyncio.Queue[Candidate] = asyncio.Queue(QUEUE)
-        self.counted = Counted()
+        self._held = 0
+        """Bytes that candidates in the queue, and those being compared, hold."""
+        self._unseen = True
+        """Whether claims have not been looked for since the latest pair, or ever."""
         self.ready = asyncio.Event()
-        """Set once calls are drawn."""
+        """Set once calls are drawn, or there are none to draw."""
 
     def consider(
         self,
@@ -138,10 +146,11 @@ class Auditor:
         planned, salt = opened.plan, self._salt
         if salt is None or not isinstance(planned, Plan) or self._queue.full():
             return None
-        cluster = cluster_of(reading) or opened.call_id
-        comparison = comparison_of(planned, cluster=cluster, salt=salt)
-        if comparison is None:
+        contract = comparable(planned, reading.body)
+        if contract is None:
             return None
+        cluster = cluster_of(reading) or opened.call_id
+        comparison = comparison_of(planned, contract, cluster=cluster, salt=salt)
         line, day = comparison.key.id, reading.at_us // DAY_US
         drawn = sample(
             draw=uniform(Purpose.PAIR, line, cluster, day, salt=salt),
@@ -168,12 +177,17 @@ class Auditor:
         place = (candidate.comparison.key.id, candidate.cluster, candidate.reading.at_us // DAY_US)
         if planned.decision.tier != candidate.comparison.own_tier or place in self._paired:
             return
-        self.counted.sampled += 1
-        try:
-            self._queue.put_nowait(candidate)
-        except asyncio.QueueFull:
-            self.counted.left_out += 1
+        if self._queue.full() or self._held + candidate.size > ROOM:
             return
+        self._queue.put_nowait(candidate)
+        self._held += candidate.size
+        self._remember(place)
+
+    def _remember(self, place: tuple[str, str, int]) -> None:
+        """Keep that a cluster has its pair of the day, and forget the days that are over."""
+        if place[-1] > self._day:
+            self._day = place[-1]
+            self._paired = {old for old in self._paired if old[-1] >= self._day - 1}
         self._paired.add(place)
 
     async def run(self) -> None:
@@ -189,16 +203,19 @@ class Auditor:
         await self._queue.join()
 
     async def _begin(self) -> None:
+        while not any(contract.shadow for contract in self._desk.book.policy.contracts.values()):
+            self.ready.set()
+            await asyncio.sleep(RETRY_S)
         while self._salt is None:
             try:
-                salt, self._paired = await asyncio.to_thread(self._remember)
+                salt, self._paired = await asyncio.to_thread(self._recall)
                 self._salt = salt
                 self.ready.set()
             except LedgerError as error:
                 log.warning("the audit waits for a ledger that can be read: %s", error)
                 await asyncio.sleep(RETRY_S)
 
-    def _remember(self) -> tuple[str, set[tuple[str, str, int]]]:
+    def _recall(self) -> tuple[str, set[tuple[str, str, int]]]:
         """The ledger's id, and the pairs that there are of today."""
         today = self._clock() // DAY_US
         with closing(self._read()) as ledger:
@@ -214,12 +231,13 @@ class Auditor:
             except Exception:
                 log.exception("a comparison failed, and the audit goes on")
             finally:
+                self._held -= candidate.size
                 self._queue.task_done()
+                del candidate  # its text and credential are not kept until the next one comes
 
     async def _compare(self, candidate: Candidate) -> None:
         shadow = await self._affordable(candidate)
         if shadow is None:
-            self.counted.left_out += 1
             return
         opened = shadow.opened
         kept = Kept()
@@ -236,32 +254,29 @@ class Auditor:
         )
         await driver.run()
         if isinstance(opened.plan, Refused):
-            self._short_at_us[candidate.comparison.on_dear] = self._clock()
-        ending = opened.exchange.ending
-        theirs = None if ending is None else _answer(ending, kept)
-        if ending is None or theirs is None:
-            self.counted.left_out += 1
+            self._rest(candidate, RESTS_TIMES * self._retry_us)
+            self._purses_at_us = None
             return
-        entry = self._paired_entry(candidate, opened, ending, theirs)
+        entry = await asyncio.to_thread(self._pair, candidate, opened, kept)
         if entry is not None:
             self._ledger.put(entry)
-            self.counted.pairs += 1
+            self._unseen = True
 
     async def _affordable(self, candidate: Candidate) -> Shadow | None:
         """The call on the other tier; None where that cannot take it, or the allowance has too little left."""
         on_dear = candidate.comparison.on_dear
-        short_at_us = self._short_at_us.get(on_dear)
-        if short_at_us is not None and self._clock() - short_at_us < self._retry_us:
+        if self._clock() < self._rests_until_us.get(on_dear, 0):
             return None
-        self._short_at_us.pop(on_dear, None)
-        ages = (PURSE_AGE_US, self._retry_us) if short_at_us is None else (self._retry_us,)
-        for oldest_us in ages:
+        for oldest_us in (PURSE_AGE_US, self._retry_us):
             limit = await self._limit(on_dear, oldest_us=oldest_us)
             shadow = self._shadow(candidate, limit)
             if shadow is None or shadow.worst_nanos <= limit:
                 return shadow
-        self._short_at_us[on_dear] = self._clock()
+        self._rest(candidate, self._retry_us)
         return None
+
+    def _rest(self, candidate: Candidate, for_us: int) -> None:
+        self._rests_until_us[candidate.comparison.on_dear] = self._clock() + for_us
 
     def _shadow(self, candidate: Candidate, limit_nanos: Nanos) -> Shadow | None:
         return shadow_call(
@@ -275,15 +290,14 @@ class Auditor:
             calibration=self._desk.calibration,
         )
 
-    def _paired_entry(
-        self, candidate: Candidate, opened: Opened, ending: Posted | Failed, theirs: Answer
-    ) -> Paired | None:
-        first = candidate.opened.exchange.ending
-        ours = None if first is None else _answer(first, candidate.kept)
-        if first is None or ours is None:
+    def _pair(self, candidate: Candidate, opened: Opened, kept: Kept) -> Paired | None:
+        """Read both replies and grade them; None where one of them says nothing of its tier."""
+        first, second = candidate.opened.exchange.ending, opened.exchange.ending
+        ours, theirs = _answer(first, candidate.kept), _answer(second, kept)
+        if first is None or second is None or ours is None or theirs is None:
             return None
         comparison = candidate.comparison
-        by_tier = (first, ending) if comparison.on_dear else (ending, first)
+        by_tier = (first, second) if comparison.on_dear else (second, first)
         answers = (ours, theirs) if comparison.on_dear else (theirs, ours)
         found = grade(dear=answers[0], cheap=answers[1], check=_check(candidate))
         return Paired(
@@ -318,50 +332,48 @@ class Auditor:
     async def _keep_looking(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
+            if not self._unseen:
+                continue
+            self._unseen = False
             try:
                 for entry in await asyncio.to_thread(self.claims):
                     self._ledger.put(entry)
-            except LedgerError as error:
-                log.warning("the audit's evidence cannot be read: %s", error)
+            except Exception:
+                self._unseen = True
+                log.exception("the audit's evidence cannot be read, and the audit goes on")
 
     def claims(self) -> list[Declared]:
         """Look at all evidence, and return what is proven now and was not: its evidence is frozen with that."""
         policy = self._desk.book.policy
         with closing(self._read()) as ledger:
             found = evidence(ledger)
-        lines = {
-            name: line
-            for name, line in lines_of(found.pairs).items()
-            if line.asks_down and name not in found.frozen
-        }
+        lines = lines_of(found.pairs)
         margins = {name: margin_of(contract) for name, contract in policy.contracts.items()}
-        live = {
-            name: log_safe(line.for_safe, margin=margins.get(line.task_type, CHECKED_MARGIN))
-            for name, line in lines.items()
-        }
-        chosen = select(live, frozen=found.frozen, alpha=policy.audit.error / 100)
+        chosen = selection_of(lines, found.frozen, margins=margins, alpha=policy.audit.error / 100)
         return [
             Declared(line=name, at_us=self._clock(), log_e=log_e, pairs=lines[name].pairs)
             for name, log_e in chosen.new.items()
         ]
 
 
-_FAILURES: Final[dict[str, Failure]] = {"timeout": "timeout", "stream-broke": "cut"}
 _NOT_ITS_DOING: Final = frozenset(
     {
-        "overloaded_error", "rate_limit_error", "authentication_error", "permission_error", "billing_error",
-        "unreachable", "dropped", "no-usage",
+        "overloaded_error", "rate_limit_error", "api_error", "timeout_error", "authentication_error",
+        "permission_error", "billing_error", "not_found_error", "unreachable", "dropped", "stream-broke", "no-usage",
     }
 )  # fmt: skip
-"""Errors that say nothing about how well a tier does: such a call leaves no pair."""
+"""Errors that say nothing about how well a tier does: such a call leaves no pair. Most of them pass, and a caller's own
+call is tried again after them."""
 
 
-def _answer(ending: Posted | Failed, kept: Kept) -> Answer | None:
+def _answer(ending: Posted | Failed | None, kept: Kept) -> Answer | None:
     """What a call came to, as far as it is its tier's doing; None where it leaves no pair."""
+    if ending is None:
+        return None
     if isinstance(ending, Failed):
         if ending.fault is not Fault.PROVIDER or ending.error in _NOT_ITS_DOING:
             return None
-        return Answer(failure=_FAILURES.get(ending.error, "error"))
+        return Answer(failure="timeout" if ending.error == "timeout" else "error")
     if ending.stop_reason == "refusal":
         return Answer(failure="refusal")
     if ending.stop_reason == "max_tokens":

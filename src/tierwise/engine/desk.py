@@ -142,10 +142,11 @@ class Desk:
         kept = reading.kept or kept
         planned = plan(reading.call, reading.task, policy=reading.book.policy, kept=kept)
         is_new = kept is None and reading.call.turns <= 1
-        attempt = replace(ONLY, number=number)
         if tries_again:
             upstream = reading.book.policy.upstream
             attempt = first_attempt(upstream, at_us=reading.at_us, is_new=is_new, lengths=self.lengths)
+        else:
+            attempt = ONLY if number == 1 else replace(ONLY, number=number)
         return self._open(reading, planned, key_id=key_id, is_new=is_new, attempt=attempt)
 
     def begin_again(self, reading: Reading, again: TryAgain, *, key_id: str = "") -> Opened:

@@ -17,26 +17,34 @@ class Kept:
 
     def __init__(self) -> None:
         """Begin empty."""
-        self.status: int | None = None
-        self.whole = False
-        """Whether the body came to its end."""
+        self.size = 0
+        """Bytes that came."""
+        self._status: int | None = None
+        self._ended = False
         self._stream = False
         self._chunks: list[bytes] = []
-        self._size = 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of a reply is here, from its status to its end."""
+        return self._ended and self._status == OK and self.size <= LONGEST_REPLY
 
     def begin(self, status: int, headers: Headers) -> None:
         """Take the status and the form."""
-        self.status, self._stream = status, streams(headers)
+        self._status, self._stream = status, streams(headers)
 
-    def take(self, chunk: bytes) -> None:
-        """Take the next bytes, while they are not too many."""
-        self._size += len(chunk)
-        if self._size <= LONGEST_REPLY:
+    def take(self, chunk: bytes, *, last: bool = False) -> None:
+        """Take the next bytes; of a reply that is too long none stay."""
+        self.size += len(chunk)
+        self._ended = last
+        if self.size <= LONGEST_REPLY:
             self._chunks.append(chunk)
+        else:
+            self._chunks.clear()
 
     def content(self) -> Content | None:
-        """What the reply says; None where it is not whole, too long, or no reply."""
-        if not self.whole or self._size > LONGEST_REPLY or self.status != OK:
+        """What the reply says; None where it is not whole, or no reply."""
+        if not self.whole:
             return None
         return read_content(b"".join(self._chunks), stream=self._stream)
 
@@ -70,8 +78,7 @@ class ListeningCaller:
     async def finish(self, chunk: bytes) -> None:
         """Hand on the last bytes."""
         await self._caller.finish(chunk)
-        self._kept.take(chunk)
-        self._kept.whole = True
+        self._kept.take(chunk, last=True)
 
     async def break_off(self) -> None:
         """Hand on that there will be no more."""
@@ -101,8 +108,7 @@ class SilentCaller:
 
     async def finish(self, chunk: bytes) -> None:
         """Take the last bytes."""
-        self._kept.take(chunk)
-        self._kept.whole = True
+        self._kept.take(chunk, last=True)
 
     async def break_off(self) -> None:
         """There will be no more."""

@@ -19,10 +19,11 @@ from tierwise.core.exchange import Exchange
 from tierwise.core.planning import Plan, plan
 from tierwise.core.policy import Budget, Contract, Policy
 from tierwise.core.reserving import Asking, ask
-from tierwise.core.tasks import TaskRef, conversation_key
+from tierwise.core.tasks import TaskRef
 from tierwise.engine.desk import Opened, Reading
 from tierwise.money import Nanos
 from tierwise.wire.contents import measure
+from tierwise.wire.requests import Body
 
 PURPOSE: Final = "audit"
 """Of the audit's calls, in their entries."""
@@ -50,24 +51,32 @@ class Shadow:
 
 def cluster_of(reading: Reading) -> str | None:
     """Name the run, else the conversation, that a call belongs to, without telling it; None for one alone."""
-    whole = reading.task.run_id or conversation_key(reading.call, reading.task)
+    whole = reading.task.run_id or reading.conversation
     return None if whole is None else blake2b(whole.encode(), digest_size=8).hexdigest()
 
 
-def comparison_of(planned: Plan, *, cluster: str, salt: str) -> Comparison | None:
-    """Return what a planned call may be compared with; None where it may not.
+def comparable(planned: Plan, body: Body) -> Contract | None:
+    """Return the contract of a planned call that may be compared; None of one that may not.
 
     Only calls whose decision acts are: of one that goes as it was asked, no tier can be told. Neither are threads,
-    which lie on one model's server, nor calls that may fall back to another model.
+    which lie on one model's server, nor calls that may fall back to another model, nor those whose tools the provider
+    runs on other servers or in a container that is there: it would run them twice.
     """
-    tier, call, policy = planned.decision.tier, planned.call, planned.policy
+    call, policy = planned.call, planned.policy
     contract = policy.contracts.get(planned.task.type) if planned.task.type is not None else None
-    if contract is None or not contract.shadow or tier is None or not planned.decision.acts:
+    if contract is None or not contract.shadow or planned.decision.tier is None or not planned.decision.acts:
         return None
-    if call.thread or call.fallbacks or len(policy.tiers) < 2:
+    if call.thread or call.fallbacks or len(policy.tiers) < 2 or not _RUN_ELSEWHERE.isdisjoint(body.fields):
         return None
-    other = _other_tier(tier, list(policy.tiers), cluster=cluster, salt=salt)
+    return contract
+
+
+def comparison_of(planned: Plan, contract: Contract, *, cluster: str, salt: str) -> Comparison:
+    """Return what a planned call is compared with, if it is."""
+    tier, policy = planned.decision.tier, planned.policy
+    assert tier is not None
     names = list(policy.tiers)
+    other = _other_tier(tier, names, cluster=cluster, salt=salt)
     on_dear = names.index(tier) < names.index(other)
     dear, cheap = (tier, other) if on_dear else (other, tier)
     key = LineKey(
@@ -137,11 +146,14 @@ def shadow_call(
     return Shadow(opened=opened, worst_nanos=asked.claim.amount_nanos)
 
 
+_RUN_ELSEWHERE: Final = frozenset({"mcp_servers", "container"})
+
+
 def _other_tier(tier: str, names: list[str], *, cluster: str, salt: str) -> str:
     place = names.index(tier)
     if place == 0:
         return names[1]
-    upwards = uniform(Purpose.PAIR, "direction", tier, cluster, salt=salt) < 0.5
+    upwards = uniform(Purpose.DIRECTION, tier, cluster, salt=salt) < 0.5
     return names[0] if place == len(names) - 1 or upwards else names[place + 1]
 
 
@@ -169,9 +181,7 @@ def _own_policy(policy: Policy, comparison: Comparison, limit_nanos: Nanos) -> P
         downgrade_to=None,
     )
     budget = Budget(
-        name="audit.down"
-        if comparison.on_dear
-        else "audit.up",  # no budget of a policy has a dot in its name
+        name=f"audit.{'down' if comparison.on_dear else 'up'}",  # no budget of a policy has a dot in its name
         scope="all",
         limit=limit_nanos,
         window="day",

@@ -2,14 +2,14 @@
 
 Each second, the settlements and top-ups that were written by hand or by another gateway reach the budgets. Each
 minute, reservations of unknown cost that were kept for long enough are posted as assumed, accounts of ended windows
-are forgotten, and what texts' tokens and replies' lengths were is learned again. A ledger that cannot be read is
-tried again.
+are forgotten, and what texts' tokens and replies' lengths were is learned again. The ledger stays open; where it
+cannot be read, it is opened again.
 """
 
 import logging
 import threading
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Final, Protocol
 
 from tierwise.core.ledger import Entry, Settled, ToppedUp
@@ -28,7 +28,8 @@ ROUND_TICKS: Final = 60
 FAREWELL_S: Final = 5.0
 """How long an end waits for a ledger that is being read."""
 FORGOTTEN_AFTER_S: Final = 3600
-"""How long after its window an account is still held: no call waits as long between its reading and its claim."""
+"""How long after its window an account is still held, beside the longest wait for money: no call takes as long from
+its reading to its claim."""
 
 
 class Forgetful(Protocol):
@@ -71,6 +72,7 @@ class Upkeep:
         self._forgetful = forgetful
         self._desk = desk
         self._clock = clock
+        self._reader: Reader | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tierwise-upkeep", daemon=True)
 
@@ -81,11 +83,14 @@ class Upkeep:
     def close(self) -> None:
         """End the thread, but do not wait long for a ledger that is being read."""
         self._stop.set()
-        self._thread.join(FAREWELL_S)
+        if self._thread.ident is None:
+            self._let_go()
+        else:
+            self._thread.join(FAREWELL_S)
 
     def tick(self) -> None:
         """Take in what was told since the last time."""
-        with closing(self._read()) as ledger:
+        with self._ledger() as ledger:
             self._position, told = told_since(ledger, self._position)
         for entry in told:
             try:
@@ -97,7 +102,7 @@ class Upkeep:
         """Do what is done each minute."""
         policy = self._desk.book.policy
         now = self._clock()
-        with closing(self._read()) as ledger:
+        with self._ledger() as ledger:
             late = overdue(ledger, now - policy.keep_for_s * 1_000_000)
             if policy.prompt_bound == "calibrated":
                 self._desk.calibration = calibration(ledger)
@@ -115,7 +120,23 @@ class Upkeep:
                 "%d reservations of unknown cost were posted as assumed, at their worst case", len(late)
             )
         if self._forgetful is not None:
-            self._forgetful.forget_ended(now - FORGOTTEN_AFTER_S * 1_000_000)
+            self._forgetful.forget_ended(now - (policy.queue_for_s + FORGOTTEN_AFTER_S) * 1_000_000)
+
+    @contextmanager
+    def _ledger(self) -> Generator[Reader]:
+        """The ledger, opened where it is not open."""
+        try:
+            if self._reader is None:
+                self._reader = self._read()
+            yield self._reader
+        except LedgerError:
+            self._let_go()
+            raise
+
+    def _let_go(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
 
     def _tell(self, entry: Settled | ToppedUp) -> None:
         match entry:
@@ -125,6 +146,12 @@ class Upkeep:
                 self._budgets.top_up(entry_id, account, amount)
 
     def _run(self) -> None:
+        try:
+            self._look()
+        finally:
+            self._let_go()
+
+    def _look(self) -> None:
         ticks = 0
         while not self._stop.wait(TICK_S):
             try:

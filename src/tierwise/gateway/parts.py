@@ -11,12 +11,11 @@ from typing import Any
 
 from tierwise.config import Book
 from tierwise.engine.auditor import Auditor
-from tierwise.engine.balances import Balances, hold_balances
+from tierwise.engine.balances import Balances, hold_balances, upkeep_of
 from tierwise.engine.budgets import Warnings
 from tierwise.engine.clock import call_ids, now_us
 from tierwise.engine.desk import Desk
 from tierwise.engine.ledger import LoopLedger
-from tierwise.engine.upkeep import Upkeep
 from tierwise.gateway.door import Door, is_loopback
 from tierwise.gateway.messages import Parts
 from tierwise.gateway.meters import Meters
@@ -77,16 +76,7 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
     ledger = LoopLedger(open_ledger(settings.ledger, durability=policy.durability), loop)
     upstream = HttpUpstream(policy.upstream)
     balances = await asyncio.to_thread(hold_balances, settings.ledger, store=policy.budget_store)
-    desk.share = balances.share
-    upkeep = Upkeep(
-        read=lambda: read_ledger(settings.ledger),
-        put=ledger.put,
-        position=balances.position,
-        budgets=balances.store,
-        forgetful=balances.forgetful,
-        desk=desk,
-        clock=now_us,
-    )
+    upkeep = upkeep_of(balances, settings.ledger, desk=desk, put=ledger.put, clock=now_us)
     warn_url = settings.warn_url or policy.warn_url
     post = None if warn_url is None else WarnPost(warn_url)
     policy_file = None if settings.policy_path is None else PolicyFile(settings.policy_path, desk)

@@ -15,7 +15,7 @@ from typing import Final
 import uvicorn
 
 from tierwise.config import load_book
-from tierwise.errors import NeedsBudgetStore, NeedsProviderKey, PolicyError
+from tierwise.errors import CannotListen, NeedsBudgetStore, NeedsProviderKey, PolicyError
 from tierwise.gateway.app import Gateway
 from tierwise.gateway.parts import Settings, running
 from tierwise.gateway.protocol import Protocol
@@ -53,7 +53,7 @@ def serve(settings: Settings, *, ready: Callable[[str], None], until_eof: int | 
         until_eof: a descriptor whose end stops it too; None watches none. Only where there are several workers.
 
     Raises:
-        OSError: the address is taken.
+        CannotListen: the address is taken, or none of this machine's.
         LedgerError: the ledger cannot be opened, or another process holds its budgets.
         NeedsProviderKey: the policy has clients, and there is no key to call the provider with.
         NeedsBudgetStore: there are budgets and several workers, and no store that they share.
@@ -171,16 +171,16 @@ def gateway(settings: Settings) -> Gateway:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Bind an address; port 0 takes a free one. Raises OSError where it is taken."""
+    """Bind an address; port 0 takes a free one. Raises CannotListen where it is taken, or none of this machine's."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(2048)
-    except OSError:
+    except OSError as error:
         listener.close()
-        raise
+        raise CannotListen(address=f"{host}:{port}", why=error.strerror or str(error)) from error
     listener.setblocking(False)  # noqa: FBT003 — the library's own signature
     return listener
 

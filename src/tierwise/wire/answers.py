@@ -17,7 +17,6 @@ class Content:
     """All text blocks, one after the other."""
     tool_uses: tuple[tuple[str, Any], ...]
     """Name and input of each tool use, in order."""
-    stop_reason: str | None
 
 
 class _Block(msgspec.Struct):
@@ -29,7 +28,6 @@ class _Block(msgspec.Struct):
 
 class _Message(msgspec.Struct):
     content: list[_Block]
-    stop_reason: str | None = None
 
 
 class _Delta(msgspec.Struct):
@@ -69,7 +67,6 @@ def read_content(body: bytes, *, stream: bool) -> Content | None:
         tool_uses=tuple(
             (block.name, block.input) for block in message.content if block.type.endswith("tool_use")
         ),
-        stop_reason=message.stop_reason,
     )
 
 
@@ -103,7 +100,7 @@ class _Growing:
 def _gathered(body: bytes) -> _Message | None:
     """The message that a stream's events make; None where it did not come to its end."""
     blocks: dict[int, _Growing] = {}
-    stop_reason: str | None = None
+    stopped = False
     for line in body.replace(b"\r\n", b"\n").split(b"\n"):
         if not line.startswith(b"data:"):
             continue
@@ -113,7 +110,5 @@ def _gathered(body: bytes) -> _Message | None:
         elif event.type == "content_block_delta" and event.delta is not None and event.index in blocks:
             blocks[event.index].take(event.delta)
         elif event.type == "message_delta" and event.delta is not None:
-            stop_reason = event.delta.stop_reason or stop_reason
-    if stop_reason is None:
-        return None
-    return _Message(content=[blocks[place].whole() for place in sorted(blocks)], stop_reason=stop_reason)
+            stopped |= event.delta.stop_reason is not None
+    return _Message(content=[blocks[place].whole() for place in sorted(blocks)]) if stopped else None
