@@ -158,7 +158,9 @@ def test_tokens_are_counted_as_the_provider_counts_them(
 ) -> None:
     (first, *_) = CONVERSATIONS[name]
     takes = ("model", "messages", "system", "tools", "tool_choice", "thinking", "output_config")
-    asked = {field: value for field, value in ({"model": OPUS} | first([])).items() if field in takes}
+    asked: dict[str, Any] = {
+        field: value for field, value in ({"model": OPUS} | first([])).items() if field in takes
+    }
 
     def counted(base_url: str) -> Any:
         with anthropic.Anthropic(base_url=base_url, api_key="any", max_retries=0) as client:
