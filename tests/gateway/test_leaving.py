@@ -4,6 +4,8 @@ Real sockets on both sides. Whatever happens, the call has one ending; a cost th
 nanodollar, and one that is not is held by the reservation, from below and from above.
 """
 
+import asyncio
+import gc
 import json
 import socket
 import struct
@@ -197,3 +199,23 @@ def test_both_may_leave_at_once_and_the_call_still_ends_once(
 
     recorded = agree(gateway, sandbox, task)
     assert (recorded["ending"], recorded["fault"], recorded["error"]) in {LEFT, BROKE, ERROR, POSTED}
+
+
+def tasks() -> int:
+    """How many tasks of event loops are not done, in this process: the gateway's and the provider's."""
+    return sum(isinstance(found, asyncio.Task) and not found.done() for found in gc.get_objects())
+
+
+def test_nobody_who_leaves_leaves_a_task_behind(gateway: RunningGateway, sandbox: Running) -> None:
+    before = tasks()
+    faults = [f"{fault};slow:10" if fault else "slow:10" for fault in PROVIDERS.values()]
+    for place in range(4):
+        for fault in faults:
+            connection = called(gateway, stream=True, fault=fault, task=f"left-{place}")
+            behave(connection, "leaves in the middle", stream=True)
+
+    calls = gateway.settled()
+
+    assert len(calls) == 4 * len(faults)
+    assert eventually(tasks, until=lambda left: left <= before) <= before
+    assert len(eventually(sandbox.calls, until=lambda found: len(found) == len(calls))) == len(calls)
