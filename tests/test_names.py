@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierwise.names import nearest
+from tierwise.names import begun, nearest
 
 TYPES = ("summarization", "extraction", "template-filling", "edge-case")
 
@@ -42,6 +42,15 @@ def test_a_known_name_is_near_to_itself_or_to_one_that_differs_by_case_and_dashe
 
     assert found is not None
     assert plain(found) == plain(name)
+
+
+def test_a_beginning_stands_for_all_names_that_have_it_but_a_whole_name_for_itself() -> None:
+    known = ("jobs", "jobs-2", "3f2a", "jobs")
+
+    assert begun("3f", known) == ["3f2a"]
+    assert begun("job", known) == ["jobs", "jobs-2"]
+    assert begun("jobs", known) == ["jobs"]
+    assert begun("x", known) == []
 
 
 def plain(name: str) -> str:

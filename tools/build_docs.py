@@ -25,6 +25,7 @@ from tierwise import usage
 from tierwise.cli import COMMANDS, app
 from tierwise.core import effects, exchange, ledger, matrix
 from tierwise.core.catalog import MODELS
+from tierwise.stores.ledger.rows import AUDITED
 from tierwise.stores.ledger.schema import MIGRATIONS
 from tierwise.wire.errors import WIRE_ERRORS
 
@@ -129,8 +130,9 @@ def _help(command: Any, context: Any) -> list[str]:
 
 _UNSAID: Final[Mapping[str, str]] = {
     "seq": "Place in the order of writing.",
-    "call_id": "The call, as the reply's header `x-tierwise-call-id` names it; of a top-up, the entry's own id.",
-    "kind": "`decided`, `set-aside`, `posted`, `failed`, `settled` or `topped-up`.",
+    "call_id": "The call, as the reply's header `x-tierwise-call-id` names it; of a top-up, the entry's own id; "
+    "of `paired` and `graded`, the pair's; of `declared`, the line's.",
+    "kind": "`decided`, `set-aside`, `posted`, `failed`, `settled`, `topped-up`, `paired`, `graded` or `declared`.",
     "task_id": "The task, as the header `x-tierwise-task-id` names it.",
     "run_id": "The run, as `x-tierwise-run-id` names it, else `x-claude-code-session-id`.",
     "agent": "The agent, as `x-tierwise-agent` names it, else `x-claude-code-agent-id`.",
@@ -146,6 +148,7 @@ _UNSAID: Final[Mapping[str, str]] = {
     "case is taken.",
     "who": "Who raised the limit.",
     "why": "And why.",
+    "data": "Of the audit's entries: all their fields, as a JSON object.",
 }
 """Meanings of the columns whose fields have no docstring, for their names say enough where they stand."""
 
@@ -188,7 +191,8 @@ def ledger_page() -> str:
         "read it while a gateway writes. Its table `entries` holds immutable events: triggers refuse every UPDATE,",
         "and every DELETE but that of `tierwise ledger prune`. A call has one entry `decided` and, once it has ended,",
         "one entry `posted` or `failed`; under a budget, one `set-aside` between them; and one `settled`, where its",
-        "cost was told later. A `topped-up` is no call's: it raises the limit of an account. Amounts are whole",
+        "cost was told later. A `topped-up` is no call's: it raises the limit of an account. Nor are `paired`,",
+        "`graded` and `declared`, the audit's evidence, which have all their fields in `data`. Amounts are whole",
         "nanodollars (10⁻⁹ US dollars), times are microseconds, `reasons`, `changes` and `accounts` are JSON lists of",
         "strings, `acts` and `stream` are 0 or 1. NULL is unknown, or not of this kind of entry; it is never zero.",
         "Prompts and replies are not recorded.",
@@ -300,6 +304,8 @@ def _filled_by(column: str) -> Iterator[str]:
             names |= set(usage.Usage.__dataclass_fields__) | set(ledger.Timings.__dataclass_fields__)
         if column in names | {"seq", "kind", "call_id"}:
             yield _kind_name(kind)
+    if column in {"seq", *AUDITED}:
+        yield from map(_kind_name, (ledger.Paired, ledger.Graded, ledger.Declared))
 
 
 def _kind_name(kind: type) -> str:
@@ -315,13 +321,19 @@ _MEANINGS: Final[Mapping[str, str]] = {
     "unknown-task-type": "The declared task type is not in the policy, and the policy is strict, or the type stood "
     "in the model's name and there is no default contract.",
     "ineligible": "No tier's model takes this body. The message says why, tier by tier.",
-    "thread": "The body continues a thread of another model. The SDKs answer by sending the whole conversation.",
+    "thread": "The thread's model is not the decided one; or a budget or `max_cost_usd` does not cover what it may "
+    "hold. The SDKs answer by sending the whole conversation.",
     "budget": "A budget has less left than the call may cost. The message and the headers say which, and until when.",
     "budget-store": "The store of the balances cannot be reached, so nobody knows what a hard budget has left.",
     "unpriced": "The model has no price, and a hard budget or `max_cost_usd` counts the call.",
     "too-dear": "The call's worst case is above its contract's `max_cost_usd`, at every useful cap.",
     "not-supported": "Text completions: they would cost money that the ledger does not see.",
     "no-credential": "The caller brings no key and the gateway has none.",
+    "unknown-key": "The gateway serves only its clients, and the request has the key of none.",
+    "not-allowed": "The client may not make calls of this task type, or use this address.",
+    "too-slow": "The headers took longer than 20 seconds; or the body paused for 20, or took 300.",
+    "head-too-large": "The request has more than 200 headers, or more than 64 KiB of them.",
+    "busy": "More than 256 MiB of large bodies are coming in at once.",
     "not-found": "No such path. The provider's API is under `/v1/`, the gateway's own pages under `/tierwise/`.",
     "too-large": "The body is larger than the 32 MB that the provider takes.",
     "internal": "A fault of Tierwise; its log has the traceback.",

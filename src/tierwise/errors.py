@@ -17,7 +17,10 @@
     │   ├── BudgetStoreUnavailable    the shared balances cannot be used now
     │   ├── BudgetStoreUnfit          the server of the shared balances is not set up to hold money
     │   └── AmountTooLarge            a limit or a claim that shared balances cannot count exactly
+    ├── CannotListen          the gateway's address cannot be listened on
     ├── NeedsBudgetStore      several processes are to hold one set of balances, and nothing shares them
+    ├── NeedsProviderKey      the policy has clients, and the gateway no key of its own for the provider
+    ├── UnsafeKey             the provider's key cannot be taken from where it is
     ├── NeedsLedger           the policy has budgets, and nothing records what counts against them
     ├── CallerGone            whoever made the call no longer takes the reply
     └── UpstreamError         the provider gave no reply
@@ -219,6 +222,18 @@ class LedgerInUse(LedgerError):
 
 
 @dataclass(kw_only=True, eq=False)
+class CannotListen(TierwiseError):
+    """The gateway's address cannot be listened on."""
+
+    address: str
+    why: str
+
+    def describe(self) -> str:
+        """The address, why not, and what to try."""
+        return f"{self.address} cannot be listened on: {self.why}; try another --host or --port"
+
+
+@dataclass(kw_only=True, eq=False)
 class NeedsBudgetStore(TierwiseError):
     """Several processes are to hold one set of balances, and nothing shares them."""
 
@@ -230,6 +245,30 @@ class NeedsBudgetStore(TierwiseError):
             f"the policy has budgets, and {self.workers} workers would each spend every limit: add the line "
             'budget_store = "valkey://127.0.0.1:6379" to the policy, or start one worker'
         )
+
+
+class NeedsProviderKey(TierwiseError):
+    """The policy has clients, and the gateway has no key of its own for the provider."""
+
+    def describe(self) -> str:
+        """What is missing."""
+        return (
+            "the policy has [[clients]], whose keys do not go to the provider, and the gateway has none of its own: "
+            "set ANTHROPIC_API_KEY, or ANTHROPIC_API_KEY_FILE to the path of a file that holds it"
+        )
+
+
+@dataclass(kw_only=True, eq=False)
+class UnsafeKey(TierwiseError):
+    """The provider's key cannot be taken from where it is."""
+
+    where: str
+    why: str
+    fix: str
+
+    def describe(self) -> str:
+        """The place, what is wrong with it and what to do."""
+        return f"{self.where} {self.why}\n    {self.fix}"
 
 
 class NeedsLedger(TierwiseError):

@@ -1,4 +1,4 @@
-"""Nearest names: what somebody probably meant."""
+"""Names: which known one somebody meant, who wrote another or only its beginning."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -11,6 +11,12 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     Case counts for nothing, and dashes, underscores and spaces are the same.
     """
     return _nearest(name, tuple(known))
+
+
+def begun(beginning: str, known: Iterable[str]) -> list[str]:
+    """Return the known names that a beginning may stand for: the one that it is, else all that begin with it."""
+    names = dict.fromkeys(known)
+    return [beginning] if beginning in names else [name for name in names if name.startswith(beginning)]
 
 
 @lru_cache(maxsize=1024)

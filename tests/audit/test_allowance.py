@@ -5,12 +5,13 @@ from hypothesis import strategies as st
 
 from tierwise.audit.allowance import (
     Allowance,
+    Day,
     Exhausted,
     Taken,
     Terms,
     next_day,
     open_allowance,
-    settle,
+    replay,
     take,
 )
 from tierwise.money import usd
@@ -59,23 +60,6 @@ def test_once_the_credit_is_gone_a_day_gives_its_share() -> None:
     assert next_day(allowance, spend_nanos=DAY).available_nanos == usd(2)
 
 
-def test_a_pair_that_cost_less_than_was_taken_gives_the_rest_back() -> None:
-    before = open_allowance(DAY)
-
-    after = settle(taken(before, usd(3)), taken_nanos=usd(3), cost_nanos=usd(1))
-
-    assert after == taken(before, usd(1))
-
-
-def test_a_pair_that_cost_more_is_paid_for_all_the_same() -> None:
-    before = replace(open_allowance(DAY), balance_nanos=usd(1))
-
-    after = settle(taken(before, usd(1)), taken_nanos=usd(1), cost_nanos=usd(3))
-
-    assert after.balance_nanos == -usd(2)
-    assert after.available_nanos == 0
-
-
 def test_a_part_is_kept_for_types_on_the_cheaper_tier() -> None:
     over, under = open_allowance(DAY).purses_nanos
 
@@ -103,3 +87,37 @@ def test_no_order_of_events_takes_more_than_the_credit_and_the_share_of_what_was
 
     assert total <= filled
     assert allowance.balance_nanos >= 0
+
+
+def test_the_first_day_is_measured_by_its_own_spend_so_far() -> None:
+    found = replay([Day(day=7, spend_nanos=usd("100"), audit_nanos=0)], today=7, terms=Terms())
+
+    assert found.available_nanos == usd("15")
+
+
+def test_what_the_audit_spent_is_gone_and_a_share_of_each_day_comes_back() -> None:
+    days = [
+        Day(day=1, spend_nanos=usd("100"), audit_nanos=usd("10")),
+        Day(day=2, spend_nanos=usd("100"), audit_nanos=usd("10")),
+    ]
+
+    found = replay(days, today=3, terms=Terms())
+
+    assert found.balance_nanos == usd("60") - 2 * usd("10") + 2 * usd("2")
+    assert found.available_nanos == usd("15")
+
+
+def test_a_day_without_calls_costs_nothing_and_today_counts_instead() -> None:
+    days = [
+        Day(day=1, spend_nanos=usd("100"), audit_nanos=0),
+        Day(day=4, spend_nanos=usd("10"), audit_nanos=usd("1")),
+    ]
+
+    found = replay(days, today=4, terms=Terms())
+
+    assert found.balance_nanos == usd("60")
+    assert found.available_nanos == usd("1.5")
+
+
+def test_without_any_spend_there_is_no_allowance() -> None:
+    assert replay([], today=4, terms=Terms()).available_nanos == 0

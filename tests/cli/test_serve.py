@@ -1,6 +1,7 @@
 """`tierwise serve`: a real gateway in a process, called with the provider's own SDK."""
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -176,7 +177,8 @@ def test_a_port_that_is_taken_is_the_environments_fault(policy: Path):
 
     assert refused.exit_code == 3
     assert refused.stderr == (
-        f"tierwise: 127.0.0.1:{port} cannot be listened on: Address already in use; try another --port\n"
+        f"tierwise: 127.0.0.1:{port} cannot be listened on: Address already in use; "
+        "try another --host or --port\n"
     )
 
 
@@ -202,18 +204,96 @@ def test_a_ledger_that_cannot_be_used_is_the_environments_fault():
 
 @pytest.mark.usefixtures("policy")
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "gateway.internal"])
-def test_the_gateways_own_key_is_lent_on_loopback_only(host: str):
-    refused = runner.invoke(app, ["serve", "--host", host], env={"ANTHROPIC_API_KEY": "own"})
+@pytest.mark.parametrize("key", ["", "own"])
+def test_an_address_that_other_machines_reach_needs_clients(host: str, key: str):
+    refused = runner.invoke(app, ["serve", "--host", host], env={"ANTHROPIC_API_KEY": key})
 
     assert refused.exit_code == 2
-    assert f"{host} is open to other machines" in " ".join(refused.stderr.split())
+    said = " ".join(refused.stderr.split())
+    assert f"{host} is open to other machines, and the policy has no [[clients]]" in said
 
 
-def test_a_gateway_without_a_key_of_its_own_may_be_open(serve: Any):
-    served = serve("--host", "0.0.0.0")
+def with_client(policy: Path, name: str = "ci", lines: str = "") -> str:
+    """Add a client to a policy; return its key."""
+    made = runner.invoke(app, ["client-key", name])
+    policy.write_text(policy.read_text() + made.stdout + lines)
+    (key,) = re.findall(r"twk_[\w-]{43}", made.stderr)
+    return key
 
-    port = served.address.rpartition(":")[2]
-    assert ask(f"http://127.0.0.1:{port}", "/tierwise/health")["status"] == "ok"
+
+def test_with_clients_a_gateway_may_be_open_and_shows_itself_to_them_alone(
+    serve: Any, policy: Path, monkeypatch: pytest.MonkeyPatch
+):
+    key = with_client(policy)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "own")
+    address = serve("--host", "0.0.0.0").address.replace("0.0.0.0", "127.0.0.1")
+    at = Running(address)
+
+    assert at.send("GET", "/tierwise/health").json() == {"status": "ok"}
+    assert at.send("GET", "/tierwise/meters").status == 401
+    assert at.send("GET", "/tierwise/health", headers={"x-api-key": key}).json()["policy"]
+    assert at.send("GET", "/tierwise/meters", headers={"authorization": f"Bearer {key}"}).status == 200
+
+
+def test_a_client_calls_with_its_own_key_and_the_entry_names_it(
+    serve: Any, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    key = with_client(policy)
+    file = tmp_path / "key"
+    file.write_text("own\n")
+    file.chmod(0o600)
+    monkeypatch.setenv("ANTHROPIC_API_KEY_FILE", str(file))
+    served = serve()
+    asked: Any = {"max_tokens": 100, "messages": [{"role": "user", "content": "hello"}]}
+
+    with client(served.address, key) as agent:
+        agent.messages.create(model="task/extraction", **asked)
+    with client(served.address, "own") as stranger, pytest.raises(anthropic.AuthenticationError):
+        stranger.messages.create(model="task/extraction", **asked)
+
+    assert ending_of(tmp_path / "tierwise.sqlite3")["key_id"] == "ci"
+
+
+def test_clients_need_a_key_of_the_gateways_own(policy: Path):
+    with_client(policy)
+
+    refused = runner.invoke(app, ["serve"])
+
+    assert refused.exit_code == 3
+    assert refused.stderr.startswith(
+        "tierwise: the policy has [[clients]], whose keys do not go to the provider"
+    )
+
+
+@pytest.mark.usefixtures("policy")
+def test_a_key_file_that_others_may_read_is_refused_with_what_to_run(tmp_path: Path):
+    file = tmp_path / "key"
+    file.write_text("sk-canary")
+    file.chmod(0o640)
+
+    refused = runner.invoke(app, ["serve"], env={"ANTHROPIC_API_KEY_FILE": str(file)})
+
+    assert refused.exit_code == 3
+    assert "may be read by others (mode 0640)" in refused.stderr
+    assert f"chmod 600 {file}" in refused.stderr
+    assert "canary" not in refused.stderr
+
+
+def test_a_new_key_is_random_and_its_lines_are_a_policy(policy: Path):
+    first, second = with_client(policy, "one"), with_client(policy, "two")
+
+    checked = runner.invoke(app, ["check"])
+
+    assert first != second
+    assert checked.exit_code == 0
+    assert first not in policy.read_text()
+
+
+def test_a_client_has_a_plain_name():
+    refused = runner.invoke(app, ["client-key", "My Jobs"])
+
+    assert refused.exit_code == 2
+    assert 'write "my-jobs"' in " ".join(refused.stderr.split())
 
 
 def test_the_gateway_lends_its_key_to_a_caller_that_brings_none(serve: Any, monkeypatch: pytest.MonkeyPatch):

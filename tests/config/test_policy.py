@@ -345,13 +345,13 @@ def test_an_unknown_key_that_is_near_to_nothing_is_told_all_of_them() -> None:
     assert complaint(BASE + "zzz = 5\n") == (
         "t.toml:8: task_types.default.zzz: is not known\n"
         "    the keys in [task_types.NAME] are tier, max_tokens, min_tokens, max_cost_usd, max_calls, downgrade_to, "
-        "task_budget, effort, thinking, mode, description, budget"
+        "task_budget, effort, thinking, mode, shadow, description, on_truncation, fallback, budget, quality"
     )
     assert complaint("zzz = 5\n" + BASE) == (
         "t.toml:1: zzz: is not known\n"
         "    the keys at the top are mode, strict, durability, conversation_ttl, time_zone, keep_for, queue_for, "
         "prompt_bound, count_near_limit, budget_store, budget_store_lost, warn_url, "
-        "tiers, task_types, match, budgets, upstream, prices"
+        "tiers, task_types, match, budgets, audit, clients, upstream, prices"
     )
 
 
@@ -486,7 +486,7 @@ def test_durations_have_units(text: str, seconds: int) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["quality.margin = 0.03", 'on_truncation = "escalate"', "shadow = true"],
+    ['quality.judge = "claude-opus-5-5"', "cascade.per_run_usd = 1", "cascade = true"],
 )
 def test_a_planned_key_of_a_task_type_is_refused_not_ignored(line: str) -> None:
     assert "is planned and not in this version" in complaint(BASE + line + "\n")
@@ -1389,3 +1389,40 @@ def test_entries_survive_a_kill_and_a_loss_of_power_where_the_policy_says_so(
     policy = parse_book(line + TWO_TIERS, file="tierwise.toml").policy
 
     assert policy.durability == durability
+
+
+def test_attempts_are_read_from_the_policy() -> None:
+    upstream = 'fallback_urls = ["https://b.example/"]\nretries = 0\nretry_for = "1m"\nretry_timeouts = true'
+    contract = 'max_tokens = 512\non_truncation = "escalate"\nfallback = "frontier"'
+    policy = read(f"{BASE}{contract}\n[upstream]\n{upstream}\n").policy
+
+    found = policy.upstream
+    assert (found.fallback_urls, found.addresses) == (("https://b.example",), 2)
+    assert (found.retries, found.retry_for_s, found.retry_timeouts) == (0, 60, True)
+    assert policy.contracts["default"].on_truncation == "escalate"
+    assert policy.contracts["default"].fallback == "frontier"
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ('fallback = "frontire"', 'there is no tier "frontire"'),
+        ('fallback = "fast"', "is the type's own tier"),
+        ("[upstream]\nretries = 11", "must be a whole number from 0 to 10"),
+        ('[upstream]\nfallback_urls = "https://b.example"', "must be a list of http or https addresses"),
+        ('[upstream]\nfallback_urls = ["https://me@b.example"]', "must not hold credentials"),
+    ],
+)
+def test_attempts_that_cannot_be_made_are_an_error(lines: str, said: str) -> None:
+    assert said in complaint(f"{BASE}{lines}\n")
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ('tier = "frontier"\nmax_tokens = 9000\non_truncation = "escalate"', "finds no stronger tier"),
+        ('tier = "fast"\non_truncation = "raise-cap"', "does nothing: without max_tokens"),
+    ],
+)
+def test_other_attempts_at_cut_replies_that_come_to_nothing_are_doubted(lines: str, said: str) -> None:
+    assert said in doubts(f"{BASE}[task_types.extraction]\n{lines}\n")

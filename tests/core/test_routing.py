@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from support.calls import DEFAULT, EXTRACTION, FAST, FRONTIER, MIDDLE, SYNTHESIS, a_call, a_policy
 from tierwise.core.call import Call
-from tierwise.core.decision import Decision, Refusal, Why
+from tierwise.core.decision import Decision, Otherwise, Reason, Refusal, Why
 from tierwise.core.policy import Contract, Policy, Tier, cap_floor
 from tierwise.core.routing import decide
 from tierwise.core.tasks import Declared, TaskRef, name_task
@@ -375,22 +375,16 @@ def test_effort_and_thinking_are_the_tiers_unless_the_contract_keeps_the_callers
     assert (decision.effort, decision.thinking) == (effort, thinking)
 
 
-DOWNGRADES = a_policy(replace(SYNTHESIS, downgrade_to="middle"))
 LONG = a_call("task/synthesis")
 
 
-def test_a_downgraded_call_goes_to_the_cheaper_tier_that_its_contract_names() -> None:
-    decision = decided(LONG, DOWNGRADES, downgrade=True)
+def test_what_is_taken_otherwise_goes_before_the_contracts_tier_and_says_why() -> None:
+    short = Reason(why=Why.BUDGET, sentence="A budget is short.")
+
+    decision = decided(LONG, a_policy(SYNTHESIS), otherwise=Otherwise(tier="middle", why=short))
 
     assert (decision.tier, decision.model) == ("middle", MIDDLE.model)
-    assert decision.reasons[1].why is Why.BUDGET
-    assert sentences(decision)[1] == "A budget is short, and the contract of synthesis allows middle."
-
-
-def test_a_call_whose_contract_names_no_cheaper_tier_is_decided_as_ever() -> None:
-    policy = a_policy(SYNTHESIS)
-
-    assert decided(LONG, policy, downgrade=True) == decided(LONG, policy)
+    assert decision.reasons[1] == short
 
 
 def test_a_contracts_task_budget_goes_with_its_decision() -> None:

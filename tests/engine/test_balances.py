@@ -94,17 +94,18 @@ def test_what_a_dead_gateway_had_set_aside_is_kept_at_its_worst_case(path: Path,
 
 def test_what_was_told_before_the_start_counts_once(path: Path, store: str | None) -> None:
     with held(path, store) as taken:
-        looking(path, taken).tick()
+        with closing(looking(path, taken)) as watch:
+            watch.tick()
 
         assert balance(taken) == DEAD
 
 
 def test_what_was_told_after_the_start_counts(path: Path, store: str | None) -> None:
     with held(path, store) as taken:
-        watch = looking(path, taken)
         with closing(open_ledger(path)) as ledger:
             ledger.write([settled("c2", cost_nanos=300), topped_up("t2", account=KEY, amount_nanos=7)])
-        watch.tick()
+        with closing(looking(path, taken)) as watch:
+            watch.tick()
 
         assert balance(taken) == Balance(
             reserved_nanos=10_000, posted_nanos=1_300, released_nanos=8_700, topped_up_nanos=57

@@ -116,6 +116,59 @@ def test_a_thread_whose_entry_is_not_durable_in_time_is_told_and_the_entry_comes
     assert [call["call_id"] for call in calls(path)] == ["c1", "c2"]
 
 
+def test_coroutines_of_several_loops_and_threads_wait_for_one_ledger(path: Path) -> None:
+    ledger = ThreadLedger(open_ledger(path))
+    told: list[bool] = []
+
+    async def record(loop: int) -> list[bool]:
+        return await asyncio.gather(*(ledger.record_async(decided(f"c{loop}-{n}")) for n in range(20)))
+
+    def run(loop: int) -> None:
+        told.extend(asyncio.run(record(loop)))
+
+    threads = [threading.Thread(target=run, args=(loop,)) for loop in range(3)]
+    for thread in threads:
+        thread.start()
+    told.append(ledger.record(decided("a thread's")))
+    for thread in threads:
+        thread.join(10)
+    ledger.close()
+
+    assert told == [True] * 61
+    assert len(calls(path)) == 61
+
+
+def test_a_loop_that_is_closed_does_not_keep_the_others_from_being_told(path: Path, quick: None) -> None:
+    lock = Lock()
+    ledger = ThreadLedger(lock.opened(path))
+
+    async def give_up() -> None:
+        waiting = asyncio.create_task(ledger.record_async(decided("c1")))
+        await asyncio.sleep(0)
+        waiting.cancel()
+
+    asyncio.run(give_up())
+    lock.free.set()
+
+    assert ledger.record(decided("c2"))
+    ledger.close()
+    assert [call["call_id"] for call in calls(path)] == ["c1", "c2"]
+
+
+def test_an_entry_that_comes_after_the_end_is_not_waited_for_and_the_log_says_so(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = ThreadLedger(open_ledger(path))
+    ledger.close()
+
+    ledger.put(decided("c1"))
+    assert not ledger.record(decided("c2"))
+    assert not asyncio.run(ledger.record_async(decided("c3")))
+
+    assert ["after the ledger was closed" in record.getMessage() for record in caplog.records] == [True] * 3
+    assert calls(path) == []
+
+
 def test_call_ids_are_unique_and_sorted_by_their_making() -> None:
     first, second = call_ids(), call_ids()
     made = [first() for _ in range(500)]

@@ -3,7 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,7 @@ class Bench:
     budgets: MemoryBudgets
     desk: Desk
     clock: Clock
+    opened: ExitStack
 
     def upkeep(self, **changes: Any) -> Upkeep:
         values: dict[str, Any] = {
@@ -64,7 +65,9 @@ class Bench:
             "desk": self.desk,
             "clock": self.clock,
         }
-        return Upkeep(**(values | changes))
+        looking = Upkeep(**(values | changes))
+        self.opened.callback(looking.close)
+        return looking
 
     def put(self, entry: Entry) -> None:
         self.ledger.write([entry])
@@ -88,8 +91,8 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     clock = Clock()
     policy = book(f'keep_for = "1h"\nprompt_bound = "calibrated"\n{TWO_TIERS}')
     desk = Desk(policy, conversations=Conversations(), clock=clock, new_id=lambda: "new")
-    with closing(open_ledger(path)) as ledger:
-        yield Bench(path=path, ledger=ledger, budgets=MemoryBudgets(), desk=desk, clock=clock)
+    with closing(open_ledger(path)) as ledger, ExitStack() as opened:
+        yield Bench(path=path, ledger=ledger, budgets=MemoryBudgets(), desk=desk, clock=clock, opened=opened)
 
 
 # What is told
@@ -206,12 +209,12 @@ def test_a_cost_that_is_learned_in_time_is_not_assumed(bench: Bench) -> None:
 # What else each minute does
 
 
-def test_accounts_of_windows_that_ended_are_forgotten_an_hour_later(bench: Bench) -> None:
+def test_accounts_of_windows_that_ended_are_forgotten_an_hour_after_the_longest_wait(bench: Bench) -> None:
     day = an_account("day|d1", ends_us=2_000_000)
     bench.budgets.reserve(a_claim("c1", 10, day))
     bench.budgets.settle("c1", 10)
     looking = bench.upkeep()
-    bench.clock.now_us = 2_000_000 + FORGOTTEN_AFTER_S * 1_000_000 - 1
+    bench.clock.now_us = 2_000_000 + (10 + FORGOTTEN_AFTER_S) * 1_000_000 - 1
     looking.round()
     before = bench.budgets.balance("day|d1")
     bench.clock.now_us += 1
@@ -219,6 +222,17 @@ def test_accounts_of_windows_that_ended_are_forgotten_an_hour_later(bench: Bench
 
     assert before.posted_nanos == 10
     assert bench.budgets.balance("day|d1") == Balance()
+
+
+def test_an_account_is_held_for_as_long_as_a_call_may_wait_for_its_money(bench: Bench) -> None:
+    bench.desk.book = book(f'queue_for = "3h"\n{TWO_TIERS}')
+    day = an_account("day|d1", ends_us=2_000_000)
+    bench.budgets.reserve(a_claim("c1", 10, day))
+    bench.budgets.settle("c1", 10)
+    bench.clock.now_us = 2_000_000 + 3 * 3_600_000_000
+    bench.upkeep().round()
+
+    assert bench.budgets.balance("day|d1").posted_nanos == 10
 
 
 def test_what_texts_have_had_of_tokens_makes_later_claims_smaller(bench: Bench) -> None:
@@ -248,6 +262,18 @@ def test_a_policy_that_counts_bytes_learns_nothing(bench: Bench) -> None:
     assert bench.desk.calibration is UNCALIBRATED
 
 
+def test_lengths_are_learned_where_a_contract_may_escalate(bench: Bench) -> None:
+    bench.ledger.write([decided(), posted()])
+    bench.desk.book = book(TWO_TIERS + 'on_truncation = "raise-cap"\n')
+    bench.upkeep().round()
+    before = bench.desk.lengths
+    bench.desk.book = book(TWO_TIERS + 'on_truncation = "escalate"\n')
+    bench.upkeep().round()
+
+    assert before.histograms == {}
+    assert bench.desk.lengths.histograms.keys() == {("extraction", "claude-haiku-5-5")}
+
+
 def claimed(desk: Desk) -> int:
     """What a call asks for."""
     messages = [{"role": "user", "content": "Which firm? " * 100}]
@@ -271,6 +297,28 @@ def test_a_ledger_that_cannot_be_read_is_tried_again_and_nothing_is_missed(
     looking.close()
 
     assert "the ledger cannot be read for upkeep" in caplog.text
+
+
+def test_the_ledger_is_opened_once_and_again_only_after_it_could_not_be_read(bench: Bench) -> None:
+    opened: list[SqliteReader] = []
+
+    def read() -> SqliteReader:
+        opened.append(read_ledger(bench.path))
+        return opened[-1]
+
+    looking = bench.upkeep(read=read)
+    looking.tick()
+    looking.round()
+    looking.tick()
+    before = len(opened)
+    opened[0].close()
+    with pytest.raises(LedgerUnavailable):
+        looking.tick()
+    bench.put(topped_up(account=KEY, amount_nanos=50))
+    looking.tick()
+
+    assert (before, len(opened)) == (1, 2)
+    assert bench.budgets.balance(KEY).topped_up_nanos == 50
 
 
 def failing_at_first(path: Path, *, times: int) -> Callable[[], SqliteReader]:

@@ -28,7 +28,7 @@ def born(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:
     with ExitStack() as stack:
         direct = stack.enter_context(running(seed=SEED))
         behind = stack.enter_context(running(seed=SEED))
-        gateway = running_gateway(tmp_path_factory.mktemp("twins"), behind.base_url)
+        gateway = running_gateway(tmp_path_factory.mktemp("twins"), behind.base_url, retries=0)
         yield Twins(direct=direct, gateway=stack.enter_context(gateway))
 
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from hashlib import sha256
 from itertools import repeat
 from pathlib import Path
 
@@ -19,11 +20,13 @@ from tierwise.core.budgets import Claim, Lost, Outcome
 from tierwise.errors import UpstreamDropped, UpstreamTimeout, UpstreamUnreachable
 from tierwise.gateway import asgi
 from tierwise.gateway.app import Gateway
+from tierwise.gateway.intake import Intake
 from tierwise.stores.budgets.memory import MemoryBudgets
 from tierwise.stores.ledger import writer
 from tierwise.upstream.port import Outgoing
 from tierwise.wire.errors import WIRE_ERRORS
 
+NO_RETRIES = "[upstream]\nretries = 0"
 USER = {"role": "user", "content": "Hi"}
 MESSAGE = {"model": "task/extraction", "max_tokens": 4096, "messages": [USER]}
 
@@ -86,12 +89,12 @@ def internal(path: Path) -> Got:
 
 def unreachable(path: Path) -> Got:
     provider = Transcript(no_reply=UpstreamUnreachable(why="connection refused"))
-    return ask(gateway_in_memory(path, provider), lambda app: post(app, MESSAGE))
+    return ask(gateway_in_memory(path, provider, policy=limited(NO_RETRIES)), lambda app: post(app, MESSAGE))
 
 
 def dropped(path: Path) -> Got:
     provider = Transcript(no_reply=UpstreamDropped(why="Server disconnected"))
-    return ask(gateway_in_memory(path, provider), lambda app: post(app, MESSAGE))
+    return ask(gateway_in_memory(path, provider, policy=limited(NO_RETRIES)), lambda app: post(app, MESSAGE))
 
 
 def timeout(path: Path) -> Got:
@@ -105,7 +108,7 @@ def ledger(path: Path) -> Got:
     async def refused(app: Gateway) -> Got:
         first = asyncio.create_task(post(app, MESSAGE))
         await asyncio.to_thread(lock.met.wait)
-        got = await until(503, lambda: post(app, MESSAGE, headers=()))
+        got = await until(503, lambda: post(app, b"{"))
         lock.free.set()
         await first
         return got
@@ -152,6 +155,30 @@ def too_dear(path: Path) -> Got:
     return ask(gateway_in_memory(path, Transcript(), policy=policy), lambda app: post(app, body))
 
 
+def unknown_key(path: Path) -> Got:
+    running = gateway_in_memory(path, Transcript(), policy=limited(CLIENT), key="sk")
+    return ask(running, lambda app: post(app, MESSAGE))
+
+
+def not_allowed(path: Path) -> Got:
+    running = gateway_in_memory(path, Transcript(), policy=limited(CLIENT), key="sk")
+    body = {**MESSAGE, "model": "task/synthesis"}
+    return ask(running, lambda app: post(app, body, headers=[(b"x-api-key", b"twk_ci")]))
+
+
+CLIENT = f"""
+[[clients]]
+name = "ci"
+key_sha256 = "{sha256(b"twk_ci").hexdigest()}"
+task_types = ["extraction"]
+"""
+
+
+def busy(path: Path) -> Got:
+    running = gateway_in_memory(path, Transcript(), intake=Intake(room=5))
+    return ask(running, lambda app: call(app, "POST", "/v1/messages", body=[b"{  ", b"  }"]))
+
+
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "PATIENCE_S", 0.01)
@@ -168,6 +195,9 @@ WAYS: dict[str, Callable[[Path], Got]] = {
     "unpriced": unpriced,
     "too-dear": too_dear,
     "no-credential": no_credential,
+    "unknown-key": unknown_key,
+    "not-allowed": not_allowed,
+    "busy": busy,
     "not-found": not_found,
     "too-large": too_large,
     "internal": internal,
@@ -189,6 +219,9 @@ ON_THE_WIRE = {
     "unpriced": (400, "invalid_request_error", b"false"),
     "too-dear": (400, "invalid_request_error", b"false"),
     "no-credential": (401, "authentication_error", b"false"),
+    "unknown-key": (401, "authentication_error", b"false"),
+    "not-allowed": (403, "permission_error", b"false"),
+    "busy": (503, "api_error", b"true"),
     "not-found": (404, "not_found_error", b"false"),
     "too-large": (413, "request_too_large", b"false"),
     "internal": (500, "api_error", b"false"),
@@ -200,7 +233,8 @@ ON_THE_WIRE = {
 
 
 def test_every_row_of_the_table_has_a_way_to_it() -> None:
-    assert WAYS.keys() == ON_THE_WIRE.keys() == WIRE_ERRORS.keys()
+    before_the_app = {"head-too-large", "too-slow"}
+    assert WAYS.keys() == ON_THE_WIRE.keys() == WIRE_ERRORS.keys() - before_the_app
 
 
 @pytest.mark.parametrize("code", ON_THE_WIRE)
@@ -232,7 +266,19 @@ def test_an_error_of_a_call_that_was_read_carries_its_id_in_the_ledger(path: Pat
     assert got.header(b"x-tierwise-call-id") == recorded["call_id"].encode()
 
 
-@pytest.mark.parametrize("code", ["malformed", "not-supported", "no-credential", "not-found", "too-large"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "malformed",
+        "not-supported",
+        "no-credential",
+        "unknown-key",
+        "not-allowed",
+        "not-found",
+        "too-large",
+        "busy",
+    ],
+)
 def test_a_request_that_never_was_a_call_is_not_in_the_ledger(path: Path, code: str) -> None:
     WAYS[code](path)
 

@@ -193,7 +193,7 @@ def test_no_request_crashes_hangs_or_is_lost(tmp_path: Path) -> None:
         ask()
 
     recorded = calls(path)
-    assert len(recorded) == read > 200
+    assert len([row for row in recorded if row["attempt"] == 1]) == read > 200
     assert [row["call_id"] for row in recorded if row["ending"] not in {"posted", "failed"}] == []
     assert {row["ending"] for row in recorded} == {"posted", "failed"}
     assert all(row["cost_nanos"] is not None for row in recorded if row["ending"] == "posted")
@@ -221,7 +221,7 @@ def check(got: Got, body: bytes, upstream: SandboxUpstream) -> None:
         assert told["error"]["message"]
         assert upstream.requests == []
     elif upstream.requests:
-        (sent,), (reply,) = upstream.requests, upstream.replies
+        sent, reply = upstream.requests[-1], upstream.replies[-1]  # those before were tried again
         assert (got.status, got.body) == (reply.status, reply.body)
         assert not CREDENTIALS.intersection(name for name, _ in got.headers)
         unchanged_but(sent.body, body, got.header(b"x-tierwise-changes"))

@@ -127,7 +127,7 @@ def test_calls_are_refused_while_the_ledger_cannot_be_written_and_taken_again_af
         provider = MemoryUpstream(Transcript(chunks=(message(),)))
         async with gateway_in_memory(path, provider, store=lock.opened) as app:
             first = asyncio.create_task(post(app, MESSAGE))
-            during = await until(503, lambda: post(app, MESSAGE, headers=()))
+            during = await until(503, lambda: post(app, b"{"))
             health = await call(app, "GET", "/tierwise/health")
             sent = len(provider.requests)
             lock.free.set()

@@ -106,10 +106,11 @@ def test_the_ledgers_total_is_the_providers_bill_to_the_nanodollar(
     recorded = gateway.calls()
     failing = len(requests) // len(one_of_each(0)) * 3
     assert statuses.count(200) == len(requests) - failing
-    assert len(recorded) == len(requests) == 352
+    again = 4 * len(requests) // len(one_of_each(0))  # two of a kind are overloads, tried twice more
+    assert len(recorded) - again == len(requests) == 352
     assert [call for call in recorded if call["cost_nanos"] is None] == []
     assert sum(call["cost_nanos"] for call in recorded) == bill["total_nanos"] > 0
-    assert sum(call["ending"] == "failed" for call in recorded) == failing
+    assert sum(call["ending"] == "failed" for call in recorded) == failing + again
 
 
 def test_each_models_share_is_the_providers_too(gateway: RunningGateway, sandbox: Running) -> None:

@@ -5,6 +5,8 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import anthropic
@@ -279,7 +281,7 @@ def test_health_is_bad_while_the_ledger_is_locked_and_good_again_after(
     assert isinstance(problem, str)
     assert "locked" in problem
     assert (refused, served, after) == (503, 502, None)
-    assert [recorded["error"] for recorded in calls(Path(used.ledger))] == ["unreachable"]
+    assert [recorded["error"] for recorded in calls(Path(used.ledger))] == ["unreachable"] * 3
 
 
 BUDGETED = TWO_TIERS + '\n[[budgets]]\nscope = "all"\nlimit_usd = "{}"\n'
@@ -304,3 +306,20 @@ def test_a_limit_that_is_edited_holds_at_once(path: Path) -> None:
 
     (budget,) = desk.book.policy.budgets
     assert budget.limit == 75 * 10**9
+
+
+def test_a_client_that_is_taken_out_is_shut_out_at_once_and_the_door_stays_shut(path: Path) -> None:
+    used = replace(settings(path), key="sk")
+    without = path.read_text()
+    path.write_text(f'{without}[[clients]]\nname = "ci"\nkey_sha256 = "{sha256(b"twk_ci").hexdigest()}"\n')
+    used = replace(used, book=load_book(path))
+
+    async def talk() -> list[int]:
+        async with started(gateway(used)) as app:
+            headers = [(b"x-api-key", b"twk_ci")]
+            before = await post(app, b"{", headers=headers)
+            await asyncio.to_thread(path.write_text, without)
+            after = await until(401, lambda: post(app, b"{", headers=headers))
+            return [before.status, after.status]
+
+    assert asyncio.run(talk()) == [400, 401]

@@ -287,7 +287,7 @@ def test_an_error_of_the_provider_comes_back_word_for_word(path: Path) -> None:
     refused = error("rate_limit_error", 429)
     reply = Transcript(
         status=429,
-        headers=(*JSON, (b"retry-after", b"7"), (b"x-should-retry", b"true")),
+        headers=(*JSON, (b"retry-after", b"70"), (b"x-should-retry", b"true")),
         chunks=refused.chunks,
     )
     got, _ = ask(path, reply, "POST", "/v1/messages", body=json.dumps(MESSAGE).encode())

@@ -144,7 +144,7 @@ def test_a_stream_that_falls_silent_is_broken_off_and_closed_at_the_provider(tmp
 
 
 def test_a_call_that_was_sent_and_got_no_reply_has_an_unknown_cost(tmp_path: Path) -> None:
-    with before(once(b""), tmp_path) as (gateway, server):
+    with before(once(b""), tmp_path, retries=0) as (gateway, server):
         answer = gateway.http.send("POST", "/v1/messages", RAW)
         (recorded,) = gateway.calls()
 

@@ -128,7 +128,14 @@ class BudgetsMachine(RuleBasedStateMachine):
         self.store.settle(call.call_id, None)
 
     @precondition(lambda self: self.kept())
-    @rule(data=st.data(), share=st.sampled_from([30, 100, 130]))
+    @rule(data=st.data())
+    def expire(self, data: st.DataObject) -> None:
+        """`keep_for` is over: the worst case is posted as assumed."""
+        call = data.draw(st.sampled_from(self.kept()))
+        self.book(call, call.amount)
+
+    @precondition(lambda self: self.kept())
+    @rule(data=st.data(), share=st.sampled_from([30, 130]))
     def settle_late(self, data: st.DataObject, share: int) -> None:
         call = data.draw(st.sampled_from(self.kept()))
         self.book(call, -(-call.amount * share // 100))

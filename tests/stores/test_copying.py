@@ -140,6 +140,16 @@ def test_a_copy_that_is_interrupted_leaves_nothing_and_can_be_begun_again(
     assert sums(destination) == sums(source)
 
 
+def test_a_text_with_a_zero_in_it_does_not_stop_a_copy(both: tuple[Ledger, Ledger]) -> None:
+    source, destination = both
+    source.write([decided(requested_model="a\0b")])
+
+    copy_ledger(source, destination, progress=quietly)
+
+    ((model,),) = [row.values() for row in destination.rows("SELECT requested_model FROM calls")]
+    assert model in {"a\0b", "a\N{REPLACEMENT CHARACTER}b"}
+
+
 def test_progress_is_told_up_to_the_end(both: tuple[Ledger, Ledger]) -> None:
     source, destination = both
     source.write(history())

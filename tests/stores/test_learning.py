@@ -1,4 +1,4 @@
-"""What the ledger's calls teach of texts, whichever database holds it."""
+"""What the ledger's calls teach of texts and replies, whichever database holds it."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -9,8 +9,9 @@ import pytest
 from support.entries import decided, posted, set_aside, settled
 from tierwise.core.calibration import LEAST_CALLS, Ratio
 from tierwise.core.ledger import Entry
+from tierwise.core.lengths import Counts
 from tierwise.stores.ledger import learning
-from tierwise.stores.ledger.learning import calibration
+from tierwise.stores.ledger.learning import calibration, lengths
 from tierwise.stores.ledger.opening import Ledger, open_ledger
 from tierwise.usage import Usage
 
@@ -102,3 +103,32 @@ def test_a_bound_needs_enough_calls_and_is_half_more_than_the_highest_ratio(ledg
     assert before == 10_000
     assert calibration(ledger).most_tokens("claude-haiku-5-5", "ascii", 10_000) == 3_000
     assert calibration(ledger).most_tokens("claude-haiku-5-5", "unicode", 10_000) == 10_000
+
+
+def a_reply(call_id: str, tokens: int, *, stop_reason: str = "end_turn", **of: str | None) -> list[Entry]:
+    used = Usage(input_tokens=10, output_tokens=tokens)
+    return [decided(call_id, **of), posted(call_id, usage=used, stop_reason=stop_reason)]
+
+
+def test_replies_are_counted_by_type_model_and_length_and_cut_ones_apart(ledger: Ledger) -> None:
+    ledger.write(
+        [
+            *a_reply("c1", 512),
+            *a_reply("c2", 512, stop_reason="max_tokens"),
+            *a_reply("c3", 513),
+            *a_reply("c4", 0),
+            *a_reply("c5", 10**6),
+            *a_reply("c6", 70, task_type="synthesis"),
+            *a_reply("c7", 70, task_type=None),
+        ]
+    )
+
+    assert lengths(ledger).histograms == {
+        ("extraction", "claude-haiku-5-5"): {
+            64: Counts(whole=1),
+            512: Counts(whole=1, cut=1),
+            724: Counts(whole=1),
+            131_072: Counts(whole=1),
+        },
+        ("synthesis", "claude-haiku-5-5"): {91: Counts(whole=1)},
+    }

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import textwrap
 from contextlib import closing
+from itertools import chain, repeat
 from pathlib import Path
 
 import pytest
@@ -280,6 +281,25 @@ def test_an_older_ledger_that_cannot_be_copied_is_left_as_it_is(old: Path) -> No
 
     with closing(sqlite3.connect(long)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("found", [0, 2])
+def test_a_ledger_that_another_process_brings_up_to_date_meanwhile_is_opened(
+    path: Path, monkeypatch: pytest.MonkeyPatch, found: int
+) -> None:
+    """Another process has done all of it between this one's first look and its first change."""
+    open_ledger(path).close()
+    looks = chain([found], repeat(len(MIGRATIONS)))
+
+    def look(_connection: sqlite3.Connection) -> int:
+        return next(looks)
+
+    monkeypatch.setattr("tierwise.stores.ledger.migration.version_of", look)
+
+    with closing(open_ledger(path)) as ledger:
+        ledger.write([decided("c1")])
+
+    assert rows(path, "SELECT call_id FROM calls") == [{"call_id": "c1"}]
 
 
 def test_a_ledger_that_is_new_or_up_to_date_is_not_copied(path: Path) -> None:

@@ -13,12 +13,15 @@ from typing import Any
 from support.policies import book
 from support.transcripts import MemoryUpstream, Script, Transcript
 from tierwise.config import Book
+from tierwise.engine.auditor import Auditor
 from tierwise.engine.batches import BatchDesk
 from tierwise.engine.budgets import BudgetStore, LocalBudgets, Warnings
 from tierwise.engine.clock import call_ids, now_us
 from tierwise.engine.desk import Desk
 from tierwise.engine.ledger import LoopLedger
 from tierwise.gateway.app import Gateway
+from tierwise.gateway.door import Door
+from tierwise.gateway.intake import Intake
 from tierwise.gateway.messages import Parts
 from tierwise.gateway.meters import Meters
 from tierwise.stores.budgets.memory import MemoryBudgets
@@ -230,8 +233,12 @@ async def gateway_in_memory(
     key: str | None = None,
     store: Callable[[Path], EntryStore] = open_ledger,
     budgets: BudgetStore | None = None,
+    door: Door | None = None,
+    intake: Intake | None = None,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    auditors: list[Auditor] | None = None,
 ) -> AsyncGenerator[Gateway]:
-    """The real app, over a provider in memory and a real ledger in a file."""
+    """The real app, over a provider in memory and a real ledger in a file; one that audits adds its auditor."""
     upstream = (
         MemoryUpstream(provider) if isinstance(provider, Transcript) or callable(provider) else provider
     )
@@ -239,7 +246,8 @@ async def gateway_in_memory(
     @asynccontextmanager
     async def parts() -> AsyncGenerator[Parts]:
         ledger = LoopLedger(store(ledger_path), asyncio.get_running_loop())
-        desk = Desk(policy or book(), conversations=Conversations(), clock=now_us, new_id=call_ids())
+        new_id = call_ids()
+        desk = Desk(policy or book(), conversations=Conversations(), clock=now_us, new_id=new_id)
         held, warnings = LocalBudgets(budgets or MemoryBudgets()), Warnings()
         made = Parts(
             desk=desk,
@@ -252,14 +260,35 @@ async def gateway_in_memory(
             meters=Meters(),
             clock=now_us,
             key=key,
+            door=door or Door(),
+            intake=intake or Intake(),
+            sleep=sleep,
             health=lambda: {
                 "status": "ok" if ledger.trouble is None else "failing",
                 **made.meters.snapshot(),
             },
         )
+        auditing: asyncio.Task[None] | None = None
+        if auditors is not None:
+            made.auditor = Auditor(
+                desk=desk,
+                upstream=upstream,
+                ledger=ledger,
+                budgets=made.budgets,
+                clock=now_us,
+                new_id=new_id,
+                read=lambda: read_ledger(ledger_path),
+                retry_s=0,
+            )
+            auditing = asyncio.create_task(made.auditor.run())
+            await made.auditor.ready.wait()
+            auditors.append(made.auditor)
         try:
             yield made
         finally:
+            if auditing is not None:
+                auditing.cancel()
+                await asyncio.wait({auditing})
             await asyncio.to_thread(ledger.close)
 
     async with started(Gateway(parts)) as app:

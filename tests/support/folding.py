@@ -5,7 +5,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tierwise.core.budgets import Balance, amount_on, cost_on
-from tierwise.core.ledger import Batched, Decided, Entry, Failed, Posted, SetAside, Settled, ToppedUp
+from tierwise.core.ledger import (
+    Batched,
+    Decided,
+    Declared,
+    Entry,
+    Failed,
+    Graded,
+    Paired,
+    Posted,
+    SetAside,
+    Settled,
+    ToppedUp,
+)
 from tierwise.stores.ledger.reports import By, Totals
 from tierwise.usage import Usage
 
@@ -67,6 +79,8 @@ def folded(entries: Iterable[Entry]) -> Folded:
                 calls[entry.call_id].ending = entry
             case Settled():
                 calls[entry.call_id].settled = entry
+            case Paired() | Graded() | Declared():
+                pass
             case ToppedUp():
                 top_ups.append(entry)
             case Batched():

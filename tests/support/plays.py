@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, TypeAlias
 from support.policies import book
 from support.transcripts import MemorySyncUpstream, MemoryUpstream, Script, Transcript
 from tierwise.config import Book
+from tierwise.core.attempts import TryAgain
 from tierwise.core.budgets import Crossing
 from tierwise.core.changes import Change
 from tierwise.core.effects import Answer
@@ -73,6 +74,8 @@ class Played:
     """What was warned of."""
     tier_kept: str | None
     """The tier that its conversation has afterwards."""
+    again: TryAgain | None
+    """The attempt that is to be made."""
 
 
 @dataclass(slots=True)
@@ -105,6 +108,7 @@ def play(
     leaves_waiting: bool = False,
     hangs_on: bool = False,
     call_id: str = "c1",
+    tries_again: bool = False,
 ) -> Played:
     """Play one call.
 
@@ -123,13 +127,14 @@ def play(
         leaves_waiting: whether the caller leaves while its call waits for money: for coroutines only.
         hangs_on: whether the call is not cancelled where the provider hangs: the driver gives it up.
         call_id: names the call.
+        tries_again: whether another attempt would be made where one is to be.
     """
     clock = Clock()
     conversations = Conversations()
     desk = Desk(policy or book(), conversations=conversations, clock=clock, new_id=lambda: call_id)
     reading = desk.read(json.dumps(body).encode(), {})
     scene = _Scene(
-        opened=desk.begin(reading),
+        opened=desk.begin(reading, tries_again=tries_again),
         conversations=conversations,
         conversation=reading.conversation or "",
         provider=provider,
@@ -174,7 +179,13 @@ class _Scene:
         self.clock.sleep(min(seconds, 0.25))
 
     def played(
-        self, taken: Taken, requests: list[Outgoing], closed: list[bool], *, cancelled: bool = False
+        self,
+        taken: Taken,
+        requests: list[Outgoing],
+        closed: list[bool],
+        *,
+        again: TryAgain | None,
+        cancelled: bool = False,
     ) -> Played:
         return Played(
             taken=taken,
@@ -185,6 +196,7 @@ class _Scene:
             call=only_call(self.path),
             opened=self.opened,
             crossings=self.crossings,
+            again=again,
             tier_kept=self.conversations.tier(self.conversation, at_us=READ_US),
         )
 
@@ -233,7 +245,9 @@ async def _in_coroutine(scene: _Scene) -> Played:
     scene.then()
     await asyncio.to_thread(ledger.close)
     closed = [reply.closed for reply in upstream.replies]
-    return scene.played(caller.taken, upstream.requests, closed, cancelled=ended is not None)
+    return scene.played(
+        caller.taken, upstream.requests, closed, again=driver.again, cancelled=ended is not None
+    )
 
 
 def _in_thread(scene: _Scene) -> Played:
@@ -256,7 +270,8 @@ def _in_thread(scene: _Scene) -> Played:
     driver.run()
     scene.then()
     ledger.close()
-    return scene.played(caller.taken, upstream.requests, [reply.closed for reply in upstream.replies])
+    closed = [reply.closed for reply in upstream.replies]
+    return scene.played(caller.taken, upstream.requests, closed, again=driver.again)
 
 
 class _HastyBudgets(LocalBudgets):

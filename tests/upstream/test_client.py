@@ -7,6 +7,7 @@ import ssl
 import subprocess
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack, asynccontextmanager, closing
+from dataclasses import replace
 from pathlib import Path
 from shutil import which
 
@@ -448,3 +449,17 @@ def test_a_file_of_certificates_that_cannot_be_read_is_an_error_at_the_start(tmp
     with pytest.raises(OSError, match="certificates cannot be read") as raised:
         asyncio.run(talk())
     assert raised.value.filename == str(tmp_path / "missing.pem")
+
+
+def test_attempts_go_from_one_address_to_the_next_and_round() -> None:
+    async def talk() -> list[int]:
+        async with (
+            served(saying(OK)) as first,
+            served(saying(OK)) as second,
+            client(first.base_url, fallback_urls=(second.base_url,)) as upstream,
+        ):
+            for address in (0, 1, 2):
+                await (await upstream.send(replace(PLAIN, address=address))).read()
+            return [len(first.requests), len(second.requests)]
+
+    assert asyncio.run(talk()) == [2, 1]

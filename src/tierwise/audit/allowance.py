@@ -2,12 +2,13 @@
 
 Evidence is worth most early, when every day on the wrong tier is still ahead. So the bucket starts with a month's
 share as a credit, which is also what it holds at most, and one day takes no more than a part of a day's spend. In
-simulated fleets 80 % of the recoverable dollars are then found by day 6, instead of day 17 of an even allowance.
+simulated fleets 80 % of the recoverable dollars are then found by day 10, instead of day 16 of an even allowance.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from tierwise.money import Nanos
 
@@ -66,6 +67,21 @@ class Exhausted:
 Taking: TypeAlias = Taken | Exhausted
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Day:
+    """What one day came to."""
+
+    day: int
+    """Days since 1970."""
+    spend_nanos: Nanos
+    """Without the audit's own part."""
+    audit_nanos: Nanos
+
+
+LOOKS_BACK_DAYS: Final = 60
+"""How far back `replay` begins: the bucket holds no more than a month's share."""
+
+
 def open_allowance(daily_spend_nanos: Nanos, *, terms: Terms | None = None) -> Allowance:
     """Start with the credit, from what a day costs."""
     terms = terms or Terms()
@@ -86,20 +102,34 @@ def next_day(allowance: Allowance, *, spend_nanos: Nanos) -> Allowance:
     )
 
 
+def replay(days: Sequence[Day], *, today: int, terms: Terms) -> Allowance:
+    """The bucket as it stands on a day, before that day's own pairs.
+
+    A day's measure is the day before; it is today's spend so far where that is more, as on the first day.
+
+    Args:
+        days: what each day came to, in order; those that are missing cost nothing.
+        today: the day, in days since 1970.
+        terms: the audit's part.
+    """
+    by_day = {day.day: day for day in days if day.day <= today}
+    so_far = by_day[today].spend_nanos if today in by_day else 0
+    if not by_day:
+        return open_allowance(0, terms=terms)
+    first = max(min(by_day), today - LOOKS_BACK_DAYS)
+    allowance = open_allowance(by_day[first].spend_nanos if first in by_day else 0, terms=terms)
+    for number in range(first, today):
+        day = by_day.get(number, Day(day=number, spend_nanos=0, audit_nanos=0))
+        allowance = next_day(_moved(allowance, day.audit_nanos), spend_nanos=day.spend_nanos)
+    return replace(allowance, daily_spend_nanos=max(allowance.daily_spend_nanos, so_far))
+
+
 def take(allowance: Allowance, amount_nanos: Nanos) -> Taking:
     """Take what a pair may cost at most, before it runs."""
     assert amount_nanos >= 0
     if amount_nanos > allowance.available_nanos:
         return Exhausted(available_nanos=allowance.available_nanos)
     return Taken(allowance=_moved(allowance, amount_nanos))
-
-
-def settle(allowance: Allowance, *, taken_nanos: Nanos, cost_nanos: Nanos) -> Allowance:
-    """Replace what was taken for a pair by what it cost: the rest flows back, an overrun is taken too.
-
-    Where the pair began on an earlier day, today's total does not fall below nothing.
-    """
-    return _moved(allowance, cost_nanos - taken_nanos)
 
 
 def _full(terms: Terms, daily_spend_nanos: Nanos) -> Nanos:

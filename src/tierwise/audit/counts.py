@@ -126,12 +126,16 @@ class Arm:
     model: str
     effort: str | None = None
     budget: str | None = None
-    """The length instruction that goes with the type on this tier, if any."""
+    """The length instruction that goes with the type on this tier, if any: always None in this version."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineKey:
-    """A line of evidence: pairs that have one truth. Any difference in it opens new evidence from nothing."""
+    """A line of evidence: pairs that have one truth. Any difference in it opens new evidence from nothing.
+
+    This version knows no versions of judges and prompts, and opens no line after drift: those fields keep their
+    defaults.
+    """
 
     task_type: str
     dear: Arm
@@ -146,27 +150,21 @@ class LineKey:
     @property
     def id(self) -> str:
         """32 hexadecimal digits, the same in every process."""
-        return blake2b(repr(_parts(self)).encode(), digest_size=16).hexdigest()
+        return blake2b(repr(list(self.parts)).encode(), digest_size=16).hexdigest()
 
-
-def changes(old: LineKey, new: LineKey) -> tuple[str, ...]:
-    """Name what differs between two lines: `cheap.model`, `check_version`, … Empty where nothing does."""
-    return tuple(
-        name for (name, before), (_, after) in zip(_parts(old), _parts(new), strict=True) if before != after
-    )
-
-
-def _parts(key: LineKey) -> list[tuple[str, str | int | None]]:
-    arms = [
-        (f"{side}.{field.name}", getattr(arm, field.name))
-        for side, arm in (("dear", key.dear), ("cheap", key.cheap))
-        for field in fields(Arm)
-    ]
-    return [
-        ("task_type", key.task_type),
-        *arms,
-        ("check_version", key.check_version),
-        ("judge_version", key.judge_version),
-        ("prompt_version", key.prompt_version),
-        ("opening", key.opening),
-    ]
+    @property
+    def parts(self) -> tuple[tuple[str, str | int | None], ...]:
+        """All that it consists of, by name and in order, with arms by their sides: `dear.tier`."""
+        arms = [
+            (f"{side}.{field.name}", getattr(arm, field.name))
+            for side, arm in (("dear", self.dear), ("cheap", self.cheap))
+            for field in fields(Arm)
+        ]
+        return (
+            ("task_type", self.task_type),
+            *arms,
+            ("check_version", self.check_version),
+            ("judge_version", self.judge_version),
+            ("prompt_version", self.prompt_version),
+            ("opening", self.opening),
+        )

@@ -7,9 +7,10 @@ capitals of all these bets:
 
 While the mean stays at m or above, at least A observations pass on average between false alarms, whatever else they
 do (Shin, Ramdas & Rinaldo, NEJSDS 2024). For a rise the bets are on the other side.
+
+No detector is fed yet: nothing in Tierwise notices drift.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tierwise.audit.evidence import BOLDEST, GAMBLERS, spaced, stakes
@@ -78,20 +79,6 @@ def observe(detector: Detector, suspicion: Suspicion, value: float) -> Suspicion
     return Suspicion(sums=sums, observations=suspicion.observations + 1)
 
 
-def observe_all(detector: Detector, suspicion: Suspicion, values: Iterable[float]) -> Suspicion:
-    """Take observations in their order, and stop at an alarm."""
-    for value in values:
-        suspicion = observe(detector, suspicion, value)
-        if alarms(detector, suspicion):
-            break
-    return suspicion
-
-
 def alarms(detector: Detector, suspicion: Suspicion) -> bool:
     """Whether what was seen is an alarm."""
     return suspicion.level >= detector.alarm_every
-
-
-def price_ratio_moved(before: float, now: float, *, by: float = 0.2) -> bool:
-    """Whether the tiers' price ratio changed by more than a fifth, which opens a decided type again."""
-    return abs(now / before - 1) > by

@@ -15,7 +15,7 @@ pairs overflow nothing.
 Sources: Waudby-Smith & Ramdas, arXiv 2010.09686 (betting); Ryu & Wornell, ICML 2024 (the mixture).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from math import exp, fsum, inf, log, log1p
 
@@ -76,11 +76,6 @@ def mixture(log_wealths: Sequence[float]) -> float:
     if top == -inf:
         return top
     return top + log(sum([exp(wealth - top) for wealth in log_wealths]) / len(log_wealths))
-
-
-def product(log_values: Iterable[float]) -> float:
-    """The ln of the product of e-values of evidence gathered one after the other: an old line's and a new one's."""
-    return fsum(log_values)
 
 
 def threshold(alpha: float) -> float:

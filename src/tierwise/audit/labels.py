@@ -12,6 +12,8 @@ small there: by default a fifth of ties and all differences are labelled.
 
 Where nobody labels, the evidence is about the judge, and a claim comes with the bias that would overturn it.
 
+No judge and no person is asked yet: Tierwise has only checks, which need neither.
+
 Sources: Csillag et al., arXiv 2502.04294 (prediction-powered e-values); Zrnic & Candès, arXiv 2403.03208 (labels
 where they matter); Angelopoulos et al., arXiv 2311.01453 (c).
 """

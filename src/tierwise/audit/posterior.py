@@ -5,7 +5,7 @@ Afterwards the share of pairs that differ, s, is Beta, and so, independently of 
 the cheaper tier did better, q; the mean is s (2q - 1). Both are handled on a grid of the angle θ = asin √x, in which a
 Beta distribution with parameters of at least ½ is smooth and has a spread of 1 / (2 √(a + b)) at most.
 
-It is not a proof: its error is not controlled when one looks often. What rests on it keeps a random holdback.
+It is not a proof: its error is not controlled when one looks often. What rests on it must be easy to take back.
 """
 
 from bisect import bisect_left

@@ -3,8 +3,7 @@
 Tasks of one conversation or repository resemble each other, and twenty pairs of one session are not twenty pieces of
 evidence: taken as such they turn an error of 5 % into one of 36 %. So the cluster key is hashed, not the task, and a
 cluster gives one pair a day at most. Its tasks share the day's draw, so that the pair is the first of them that may be
-shadowed: the evidence is about clusters' first tasks of a day. Where those differ from the rest, a task's own id
-goes into the hash with it, and the pair is the first that its own draw picks.
+shadowed: the evidence is about clusters' first tasks of a day.
 
 Draws for different purposes are independent, and the same in every process that knows the salt.
 """
@@ -14,16 +13,14 @@ from enum import StrEnum
 from hashlib import blake2b
 from typing import TypeAlias
 
-LARGEST_RATE = 0.5
-"""The largest share of a type's clusters that are shadowed."""
-
 
 class Purpose(StrEnum):
     """What a draw decides."""
 
     PAIR = "pair"
-    HOLDBACK = "holdback"
-    LABEL = "label"
+    """Whether a task becomes a pair."""
+    DIRECTION = "direction"
+    """Whether it is compared with a dearer tier or a cheaper one, where there are both."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,24 +50,10 @@ def uniform(purpose: Purpose, *parts: str | int, salt: str) -> float:
 def sample(*, draw: float, rate: float, cluster_has_pair: bool) -> Sampling:
     """Decide whether a task becomes a pair.
 
-    `draw` is `uniform(Purpose.PAIR, line id, cluster key, day)`, with the task's id as a last part where a cluster's
-    first task is not like the others. `rate` was fixed before the task came. `cluster_has_pair` says whether its
-    cluster gave a pair today.
+    `draw` is `uniform(Purpose.PAIR, line id, cluster key, day)`. `rate` was fixed before the task came.
+    `cluster_has_pair` says whether its cluster gave a pair today.
     """
     assert 0 <= rate <= 1
     if cluster_has_pair:
         return Skipped.CLUSTER_HAS_ITS_PAIR
     return Sampled(probability=rate) if draw < rate else Skipped.NOT_DRAWN
-
-
-def rate_for(*, pairs: float, clusters: float, largest: float = LARGEST_RATE) -> float:
-    """The rate that gives about so many pairs of so many clusters a day, and no more than `largest`."""
-    return min(largest, pairs / clusters) if clusters > 0 else 0.0
-
-
-def held_back(*, draw: float, holdback: float) -> bool:
-    """Whether a task of a type that moved down stays on its old tier, and keeps producing comparisons.
-
-    `draw` is `uniform(Purpose.HOLDBACK, line id, cluster key)`: a conversation stays where it is.
-    """
-    return draw < holdback

@@ -23,8 +23,6 @@ class Selection:
     """Every line that the claim "safe" holds for."""
     new: Mapping[str, float]
     """Lines that are proven now and were not, with the ln E that is theirs from now on: freeze it."""
-    fallen: frozenset[str]
-    """Frozen lines whose value does not suffice: no longer, because lines were opened since, or never did."""
 
 
 def select(live: Mapping[str, float], *, frozen: Mapping[str, float], alpha: float) -> Selection:
@@ -38,7 +36,6 @@ def select(live: Mapping[str, float], *, frozen: Mapping[str, float], alpha: flo
     return Selection(
         proven=proven,
         new={line: value for line, value in live.items() if line in proven},
-        fallen=frozenset(frozen) - proven,
     )
 
 

@@ -10,7 +10,8 @@ E⁺ falls and E⁻ rises in c, both convexly, so the minimum is found by narrow
 Waudby-Smith & Ramdas, arXiv 2010.09686; averages of e-values are e-values (Vovk & Wang 2021).
 
 Applied to task types it says whether there is anything to route by. Applied to groups within a type it says whether
-the type is too coarse; a search through many ways of grouping asks for that many times the evidence.
+the type is too coarse; a search through many ways of grouping asks for that many times the evidence. `propose_split`,
+which does, is asked by nobody yet: pairs are kept without features.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

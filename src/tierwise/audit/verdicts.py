@@ -1,11 +1,12 @@
 """Verdicts: a closed set of them, and a table of what leads from one to another.
 
 A verdict that may be taken back asks for less than one that is held to be true. *Provisional* rests on a
-posterior: most of the type's traffic goes to the cheaper tier, and a random part stays and keeps producing
-comparisons. *Proven* rests on evidence that holds however often one looks. In simulated fleets the two steps
-together cost half of what waiting for proof costs, and end with as few wrong claims.
+posterior, *proven* on evidence that holds however often one looks. In simulated fleets, where traffic follows the
+verdicts and a random part of it goes on comparing, the two steps together cost half of what waiting for proof costs,
+and end with as few wrong claims. "Needed" is tested for each type by itself, since a wrong one costs only savings.
 
-"Needed" is tested for each type by itself, since a wrong one costs only savings.
+In Tierwise no traffic follows a verdict by itself, and none is remembered but what was declared proven: `standings`
+takes one step from "too early", at each look anew.
 """
 
 from collections.abc import Mapping
@@ -19,22 +20,19 @@ from tierwise.audit.evidence import threshold
 CHECKED_MARGIN: Final = 0.03
 """The loss of quality that counts as none, for types with an exact check: 3 points of pass rate."""
 
-JUDGED_MARGIN: Final = 0.05
-"""The same for types that a judge compares."""
-
 
 class Verdict(StrEnum):
     """What the audit says of a task type on a pair of tiers."""
 
     TOO_EARLY = "too early"
     PROVISIONAL = "provisional"
-    """Probably safe: most traffic on the cheaper tier, a random holdback on the dearer one."""
+    """The cheaper tier probably loses less than the margin; the next look may say otherwise."""
     PROVEN = "proven"
     """The cheaper tier loses less than the margin."""
     NEEDED = "needed"
     """The cheaper tier loses more than the margin."""
     TOO_CLOSE = "too close"
-    """Telling would cost more than it is worth: the policy's own tier stands."""
+    """Telling would cost more than it is worth."""
     REOPENED = "re-opened"
     """It had a verdict, and the truth may have changed since."""
 
@@ -43,7 +41,7 @@ class Event(StrEnum):
     """What moves a verdict."""
 
     CHANGED = "changed"
-    """A model, prompt, check, judge or price is another one: the line of evidence is new."""
+    """Something in the line's key is another one: the line of evidence is new."""
     DRIFTED = "drifted"
     """A detector alarmed."""
     REFUTED = "refuted"
@@ -93,15 +91,7 @@ TRANSITIONS: Final[Mapping[tuple[Verdict, Event], Verdict]] = {
 """Every transition there is; an event that has none leaves the verdict as it is."""
 
 FINAL: Final = frozenset({Verdict.PROVEN, Verdict.NEEDED})
-"""Verdicts that end the search for evidence: the line's ln E is frozen, and only drift is watched."""
-
-
-class Rests(StrEnum):
-    """What a verdict rests on."""
-
-    CHECK = "an exact check"
-    LABELS = "a judge, corrected by people's labels"
-    JUDGE = "a judge that nobody corrected"
+"""Verdicts that end the search for evidence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +105,7 @@ class Rules:
     doubted: float = 0.80
     """The one below which it no longer is. It is lower, so that a type does not go to and fro."""
     holdback: float = 0.10
-    """The random part of a provisional type that stays on the dearer tier."""
+    """The random part of a provisional type that stays on the dearer tier, where traffic follows verdicts."""
     watch: float = 0.02
     """The same of a proven one."""
 
@@ -158,7 +148,7 @@ def event_of(verdict: Verdict, findings: Findings, *, rules: Rules) -> Event | N
 
 
 def cheap_share(verdict: Verdict, *, rules: Rules) -> float | None:
-    """The share of a type's traffic that the cheaper tier gets; None where the policy's own tier stands."""
+    """The share of a type's traffic for the cheaper tier, where traffic follows verdicts; None leaves it as it is."""
     match verdict:
         case Verdict.PROVISIONAL:
             return 1 - rules.holdback

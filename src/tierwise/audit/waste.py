@@ -8,6 +8,9 @@ tier's bill is the logged spend times the ratio of the two sums over pairs,
 whose standard error comes from the residuals c_cheap - r c_dear. The ratio is twice as exact as the mean of
 differences, because a task that is long on one tier is long on the other. Pricing the dearer tier's tokens at the
 cheaper one's list price is off by a third where the cheaper model is wordier.
+
+What is measured of a pair today is one call of each tier, not a finished task. `rank_by_value` ranks no report yet:
+they are sorted by what is at stake.
 """
 
 from collections.abc import Iterable

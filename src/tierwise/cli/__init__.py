@@ -44,6 +44,9 @@ COMMANDS: Final[Mapping[str, _Entry]] = {
         module="policy", command="schema", summary="Print the JSON Schema of the policy file, for editors."
     ),
     "serve": _Entry(module="serve", command="serve", summary="Serve the gateway until SIGTERM or Ctrl-C."),
+    "client-key": _Entry(
+        module="client_key", command="client_key", summary="Make a key for a client of the gateway."
+    ),
     "run": _Entry(
         module="run",
         command="run",
@@ -59,6 +62,9 @@ COMMANDS: Final[Mapping[str, _Entry]] = {
     "report": _Entry(module="report", command="report", summary="Show what was spent and on what."),
     "budget": _Entry(
         module="budget", command="budget", summary="Show what the budgets have left, and raise their limits."
+    ),
+    "audit": _Entry(
+        module="audit", command="audit", summary="Show which task types need their tier, and what to change."
     ),
     "ledger": _Entry(
         module="ledger",
@@ -122,8 +128,8 @@ _EPILOG: Final = """\
 Exit codes: 0 it went well; 1 what was asked about is wrong (the policy, the request); 2 the command was called
 wrongly; 3 something around it is missing or in the way (a port, a file, the ledger).
 
-The provider's key is read from ANTHROPIC_API_KEY and from nowhere else. TIERWISE_POLICY and TIERWISE_LEDGER stand
-for --policy and --ledger.
+The provider's key is read from ANTHROPIC_API_KEY, or from the file that ANTHROPIC_API_KEY_FILE names, and from nowhere
+else. TIERWISE_POLICY and TIERWISE_LEDGER stand for --policy and --ledger.
 """
 
 app: Final = new_typer(add_completion=True, cls=_Commands, no_args_is_help=True, epilog=_EPILOG)

@@ -15,7 +15,7 @@ from tierwise.core.budgets import CALLS_MARK, PENDING_MARK, AccountRef, accounts
 from tierwise.core.policy import Budget, Policy, Scope, Window
 from tierwise.core.tasks import Declared, TaskRef
 from tierwise.engine.budgets import amount as in_unit
-from tierwise.names import nearest
+from tierwise.names import begun, nearest
 from tierwise.stores.ledger.reservations import AccountTotals
 
 
@@ -180,7 +180,7 @@ class Wanted:
     run: str | None = None
     """The run of its task."""
     key: str | None = None
-    """The first digits of the caller's key id."""
+    """The caller's key id, or its first digits."""
 
 
 def chosen(wanted: Wanted, accounts: Sequence[Account], policy: Policy, *, at_us: int) -> Account:
@@ -193,7 +193,7 @@ def chosen(wanted: Wanted, accounts: Sequence[Account], policy: Policy, *, at_us
     if exact:
         return exact[0]
     check_name(wanted.name, accounts, policy)
-    named = [account for account in accounts if account.current and _fits(account, wanted)]
+    named = _of_key(wanted.key, [each for each in accounts if each.current and _fits(each, wanted)])
     fitting = [account for account in named if account.budget] or named
     if len(fitting) > 1:
         raise typer.BadParameter(
@@ -275,14 +275,21 @@ def _end(window: Window, label: str, time_zone: str) -> int | None:
 
 
 def _fits(account: Account, wanted: Wanted) -> bool:
-    of_key = account.key_id if account.budget is None or account.budget.scope != "key" else account.value
+    """Whether it is an account that is meant, whatever its key."""
     return (
         account.name == wanted.name
         and account.pending_of is None
         and wanted.value in {None, account.value}
         and wanted.run in {None, account.run_id}
-        and (wanted.key is None or (of_key or "").startswith(wanted.key))
     )
+
+
+def _of_key(key: str | None, accounts: Sequence[Account]) -> Sequence[Account]:
+    """Those of the accounts that are within the key."""
+    if key is None:
+        return accounts
+    meant = begun(key, (account.names[0] for account in accounts if _within_key(account)))
+    return [account for account in accounts if _within_key(account) and account.names[0] in meant]
 
 
 _SHOWN: Final = 10
@@ -301,7 +308,7 @@ def _new(wanted: Wanted, accounts: Sequence[Account], policy: Policy, at_us: int
         raise typer.BadParameter(
             f"no current account of {wanted.name!r} fits, and the policy has no such budget"
         )
-    ref = _ref(budget, wanted, _key_id(budget, wanted, accounts), policy, at_us)
+    ref = _ref(budget, wanted, _key_id(budget, wanted, accounts, policy), policy, at_us)
     nothing = AccountTotals(
         key=ref.key,
         reservations=0,
@@ -314,22 +321,22 @@ def _new(wanted: Wanted, accounts: Sequence[Account], policy: Policy, at_us: int
     return _account(nothing, (budget,), policy.time_zone, at_us)
 
 
-def _key_id(budget: Budget, wanted: Wanted, accounts: Sequence[Account]) -> str:
+def _key_id(budget: Budget, wanted: Wanted, accounts: Sequence[Account], policy: Policy) -> str:
     """The whole key id that is meant, where the budget's accounts are within keys."""
     if budget.scope in {"all", "type"}:
         return ""
     asked = wanted.key or (wanted.value if budget.scope == "key" else None)
     if asked is None:
         raise _incomplete(budget, "--value KEYID" if budget.scope == "key" else "--key KEYID")
-    held = {account.names[0] for account in accounts if account.names and _within_key(account)}
-    known = [name for name in held if name.startswith(asked)]
+    held = (account.names[0] for account in accounts if _within_key(account))
+    known = begun(asked, (*held, *(client.name for client in policy.clients)))
     if len(known) == 1:
         return known[0]
     if re.fullmatch(_KEY_ID, asked):
         return asked
     raise typer.BadParameter(
-        f"{asked!r} is the beginning of {'several key ids' if known else 'no key id'} of the ledger's budgets; "
-        "give all 12 digits",
+        f"{asked!r} is the beginning of {'several key ids' if known else 'no key id'} of the ledger's budgets and the "
+        "policy's clients; give all 12 digits, or a client's name",
         param_hint="--key",
     )
 

@@ -23,6 +23,7 @@ from tierwise.core.reconciling import reconcile as compare
 from tierwise.engine.clock import now_us
 from tierwise.errors import MalformedReport
 from tierwise.money import Nanos, format_usd
+from tierwise.names import begun
 from tierwise.stores.ledger.groups import key_ids, our_calls, pruned_until
 from tierwise.stores.ledger.opening import open_ledger, read_ledger
 from tierwise.wire.provider_reports import read_report
@@ -251,7 +252,7 @@ def _named_keys(keys: Mapping[str, str], charges: Sequence[Charge], known: Seque
 
 
 def _whole(key_id: str, known: Sequence[str]) -> str:
-    meant = [name for name in known if name.startswith(key_id)]
+    meant = begun(key_id, known)
     if len(meant) != 1:
         which = "more than one key_id begins" if meant else "no key_id of the ledger begins"
         raise typer.BadParameter(

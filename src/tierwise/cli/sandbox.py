@@ -31,8 +31,9 @@ def sandbox(
 ) -> None:
     """Serve a provider on loopback, for tries without a key.
 
-    It speaks the Messages API, counts tokens, bills from a price list of its own, and fails on demand: the header
-    `x-sandbox-fault: status:529` is answered with an overload. GET /sandbox/billing tells what it would have billed.
+    It speaks the Messages API and Message Batches, counts tokens, bills from a price list of its own, and fails on
+    demand: the header `x-sandbox-fault: status:529` is answered with an overload. GET /sandbox/billing tells what it
+    would have billed.
 
     Example: tierwise sandbox --port 4100, and beside it: tierwise serve --upstream http://127.0.0.1:4100
     """

@@ -1,6 +1,5 @@
 """`tierwise serve`: the gateway, until it is told to stop."""
 
-import ipaddress
 import logging
 import os
 import signal
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tierwise.cli.console import ExitCode, err, say, warning_lines
+from tierwise.cli.console import err, say, warning_lines
 from tierwise.cli.options import (
     DEFAULT_LEDGER,
     DEFAULT_POLICY,
@@ -54,25 +53,31 @@ def serve(
     """Serve the gateway until SIGTERM or Ctrl-C.
 
     It speaks the provider's own API: point ANTHROPIC_BASE_URL at it. Every call is decided by the policy, which is
-    read again when its file changes, and recorded in the ledger. With ANTHROPIC_API_KEY in its environment it lends
-    that key to callers that bring none, on loopback only. On SIGTERM, calls in flight are finished first.
+    read again when its file changes, and recorded in the ledger. With ANTHROPIC_API_KEY in its environment, or
+    ANTHROPIC_API_KEY_FILE, it lends that key to callers that bring none. With [[clients]] in the policy it serves only
+    them, with that key; on an address that other machines reach it serves nobody else. On SIGTERM, calls in flight
+    are finished first.
 
     Example: tierwise serve --policy tierwise.toml --port 4000
     """
     from tierwise.config import load_book  # noqa: PLC0415 — only where it is used
     from tierwise.gateway.parts import Settings  # noqa: PLC0415
+    from tierwise.gateway.provider_key import key_of  # noqa: PLC0415
     from tierwise.gateway.server import serve as run  # noqa: PLC0415
 
-    key = os.environ.get("ANTHROPIC_API_KEY", "").strip() or None
-    _keep_the_door_shut(host, key)
+    book = load_book(policy)
+    _keep_the_door_shut(host, guarded=bool(book.policy.clients))
+    key, key_file = key_of(os.environ)
     _log_to_stderr(log_level)
     settings = Settings(
-        book=load_book(policy),
+        book=book,
         policy_path=policy,
         ledger=ledger,
         host=host,
         port=port,
         key=key,
+        key_file=key_file,
+        guarded=bool(book.policy.clients),
         drain_s=drain_seconds,
         workers=workers,
         upstream=upstream,
@@ -83,14 +88,7 @@ def serve(
     if eof is not None and workers == 1:
         threading.Thread(target=_stop_at_eof, name="tierwise-parent", daemon=True).start()
     announce = _announce_address if quiet else partial(_announce, settings=settings)
-    try:
-        run(settings, ready=announce, until_eof=eof)
-    except OSError as error:
-        say(
-            f"tierwise: {host}:{port} cannot be listened on: {error.strerror or error}; try another --port",
-            err,
-        )
-        raise typer.Exit(ExitCode.ENVIRONMENT) from error
+    run(settings, ready=announce, until_eof=eof)
 
 
 def _stop_at_eof() -> None:
@@ -99,21 +97,16 @@ def _stop_at_eof() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _keep_the_door_shut(host: str, key: str | None) -> None:
-    if key is None or _is_loopback(host):
+def _keep_the_door_shut(host: str, *, guarded: bool) -> None:
+    from tierwise.gateway.door import is_loopback  # noqa: PLC0415
+
+    if guarded or is_loopback(host):
         return
     raise typer.BadParameter(
-        f"{host} is open to other machines, and whoever reaches the gateway there could spend with its "
-        "ANTHROPIC_API_KEY. Unset that, so that callers bring their own key, or listen on 127.0.0.1.",
+        f"{host} is open to other machines, and the policy has no [[clients]]: whoever reaches the gateway there "
+        "could call through it. `tierwise client-key NAME` makes a client's key; or listen on 127.0.0.1.",
         param_hint="--host",
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _log_to_stderr(level: LogLevel) -> None:
@@ -144,10 +137,18 @@ def _announce(address: str, settings: "Settings") -> None:
         ("policy", f"{settings.policy_path}, version {policy.version}, mode {policy.mode}"),
         ("ledger", shown(settings.ledger)),
         ("upstream", policy.upstream.base_url),
-        ("key", "the callers' own" if settings.key is None else "the callers' own, else ANTHROPIC_API_KEY"),
+        ("key", _whose_key(settings)),
     ):
         say(f"{what:<9} {value}", err)
     say(f"export ANTHROPIC_BASE_URL={_reachable(address, settings.host)}", err)
+
+
+def _whose_key(settings: "Settings") -> str:
+    own = "ANTHROPIC_API_KEY" if settings.key_file is None else "ANTHROPIC_API_KEY_FILE"
+    clients = len(settings.book.policy.clients)
+    if clients:
+        return f"{own}, for the {'client' if clients == 1 else f'{clients} clients'} of the policy"
+    return "the callers' own" if settings.key is None else f"the callers' own, else {own}"
 
 
 def _reachable(address: str, host: str) -> str:

@@ -51,8 +51,7 @@ async def relay(session: Session, opened: Opened, way: AsyncWay) -> httpx2.Respo
         await _run(driver, upstream, caller)
         return _handed(caller, upstream, httpx2.ByteStream(b"".join(caller.parts)))
     work = asyncio.create_task(_run(driver, upstream, caller))
-    session.tasks.add(work)
-    work.add_done_callback(session.tasks.discard)
+    session.streams.hold_task(work)
     try:
         await caller.wait()
     except asyncio.CancelledError:
@@ -200,7 +199,7 @@ class _Body(httpx2.AsyncByteStream):
         if self._caller.has_failed:
             raise self._upstream.way.failures.last
         if self._caller.was_left:
-            raise asyncio.CancelledError
+            raise httpx2.StreamClosed
 
     async def aclose(self) -> None:
         """End the call, if it has not ended."""

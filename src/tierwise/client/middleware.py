@@ -101,8 +101,9 @@ class _Hook:
 
     @property
     def headers(self) -> Headers:
-        """What is known of the headers: the client's own and the call's, names in lower case."""
-        return [(name.encode(), value.encode()) for name, value in self._seen.items()]
+        """What is known of the headers: the client's own, the call's and the count of retries, lower case."""
+        counted = (b"x-stainless-retry-count", b"%d" % self.request.retries_taken)
+        return [*((name.encode(), value.encode()) for name, value in self._seen.items()), counted]
 
     def changed(self, url: str, fields: Mapping[str, Any], betas: tuple[bytes, ...]) -> APIRequest:
         """Make the request that leaves: to this address, with these fields, without headers that are ours."""
@@ -223,7 +224,7 @@ def _dumped(value: Any) -> Any:
     """What JSON has no word for: a model that another middleware put into the body."""
     if isinstance(value, anthropic.BaseModel):
         return value.model_dump(exclude_unset=True, mode="json", by_alias=True)
-    raise NotImplementedError
+    raise NotImplementedError  # so msgspec asks for it: it raises a TypeError that names the type
 
 
 _encode: Final = msgspec.json.Encoder(enc_hook=_dumped).encode

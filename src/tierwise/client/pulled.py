@@ -1,5 +1,6 @@
 """A thread's call: the sync driver goes as far as the reply's first bytes, and then as the caller takes them."""
 
+import inspect
 import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
@@ -9,6 +10,7 @@ import httpx2
 
 from tierwise.client.replies import HttpxReply
 from tierwise.client.session import Session
+from tierwise.client.streams import Streams
 from tierwise.client.ways import NO_REPLY, Way, reply_to
 from tierwise.core.effects import Answer
 from tierwise.engine.clock import now_us
@@ -54,9 +56,7 @@ def relay(session: Session, opened: Opened, way: Way) -> httpx2.Response | OwnRe
     reply = upstream.replies[-1]
     if is_over:
         return reply.hand_over(caller.told, httpx2.ByteStream(b"".join(caller.parts)))
-    body = _Body(pace, caller, upstream)
-    session.streams.add(body)
-    return reply.hand_over(caller.told, body)
+    return reply.hand_over(caller.told, _Body(_Call(pace, caller, upstream), session.streams))
 
 
 _OVER: Final = object()
@@ -89,6 +89,7 @@ class _Caller:
         """Headers of ours."""
         self.own: OwnReply | None = None
         self.has_failed = False
+        self.is_whole = False
 
     def begin(self, status: int, headers: Headers) -> None:
         del status, headers  # they are the response's
@@ -98,6 +99,7 @@ class _Caller:
         self.parts.append(chunk)
 
     def finish(self, chunk: bytes) -> None:
+        self.is_whole = True
         self.parts.append(chunk)
 
     def break_off(self) -> None:
@@ -114,30 +116,56 @@ class _Caller:
         return (part for part in parts if part)
 
 
-class _Body(httpx2.SyncByteStream):
-    """The rest of a stream, at the caller's pace."""
+class _Call:
+    """A call whose stream is read, as far as it has come."""
 
     def __init__(self, pace: Generator[None], caller: _Caller, upstream: _Upstream) -> None:
         self._pace = pace
         self._caller = caller
         self._upstream = upstream
+        self.is_read = True
 
-    def __iter__(self) -> Iterator[bytes]:
+    @property
+    def is_over(self) -> bool:
+        return inspect.getgeneratorstate(self._pace) == inspect.GEN_CLOSED
+
+    def parts(self) -> Iterator[bytes]:
         yield from self._caller.take()
-        for _ in self._pace:
+        while self.is_read and next(self._pace, _OVER) is not _OVER:
             yield from self._caller.take()
         yield from self._caller.take()
         if self._caller.has_failed:
             raise self._upstream.way.failures.last
+        if not self._caller.is_whole:
+            raise httpx2.StreamClosed
 
-    def close(self) -> None:
-        """End the call, if it has not ended."""
+    def leave(self) -> None:
         with suppress(
             StopIteration, CallerGone, ValueError
         ):  # it has ended; or another thread is within, and reads
             self._pace.throw(CallerGone())
         self._upstream.close()
 
+
+class _Body(httpx2.SyncByteStream):
+    """The rest of a stream, at the caller's pace."""
+
+    def __init__(self, call: _Call, streams: Streams) -> None:
+        self._call = call
+        self._streams = streams
+        streams.hold(call)
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._call.parts()  # not `return`: it is not dropped while it is read
+
+    def close(self) -> None:
+        """Have the call ended, if it has not ended. This may be a finalizer's: the SDK's streams are generators."""
+        self._call.is_read = False
+        if self._call.is_over:
+            self._streams.let_go(self._call)
+        else:
+            self._streams.end(self._call)
+
     def __del__(self) -> None:
-        """Leave a call whose stream was dropped without being closed."""
+        """Have a call ended whose stream was dropped without being closed."""
         self.close()

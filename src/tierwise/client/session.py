@@ -1,7 +1,7 @@
 """A session: what the calls of a program share, as those of a gateway share its parts.
 
-It is closed at the program's end: what is open is ended, and what is left is written. A forked process does not have
-its parent's session; it opens its own.
+It is closed at the program's end: streams that are open are ended, and what is left is written. A forked process does
+not have its parent's session; it opens its own.
 """
 
 import asyncio
@@ -13,39 +13,32 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self, runtime_checkable
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
-from tierwise.client.ledger import LoopSide, SessionLedger
+from tierwise.client.ledger import LoopSide, NoLedger, SessionLedger
 from tierwise.client.paths import Kind, provider_path
+from tierwise.client.streams import Streams
 from tierwise.client.tasks import with_task
 from tierwise.core.budgets import Crossing
 from tierwise.core.policy import Policy
-from tierwise.engine.balances import Balances, SharedConversations, hold_balances
+from tierwise.engine.balances import Balances, SharedConversations, hold_balances, upkeep_of
 from tierwise.engine.budgets import AsyncBudgets, LocalBudgets, Warnings
 from tierwise.engine.clock import call_ids, now_us
 from tierwise.engine.desk import Desk, Opened, Reading
 from tierwise.engine.doors import counted_body, why_refused
-from tierwise.engine.headers import credential_id, readable_headers
+from tierwise.engine.headers import attempt_number, credential_id, readable_headers
+from tierwise.engine.ledger import ThreadLedger
 from tierwise.engine.router import Router
-from tierwise.engine.upkeep import Upkeep
 from tierwise.errors import MalformedRequest, NeedsLedger
 from tierwise.stores.budgets.memory import MemoryBudgets
 from tierwise.stores.conversations import Conversations
 from tierwise.stores.ledger.lock import budgets_held
-from tierwise.stores.ledger.opening import is_shared, open_ledger, read_ledger
+from tierwise.stores.ledger.opening import is_shared, open_ledger
 from tierwise.upstream.port import Headers
 from tierwise.wire.errors import OwnReply, own_reply
 
 DEFAULT_LEDGER: Final = "tierwise.sqlite3"
 """The one that `tierwise serve` writes to."""
-
-
-class Closable(Protocol):
-    """A reply that is on its way."""
-
-    def close(self) -> None:
-        """End it."""
-        ...
 
 
 class Session:
@@ -75,40 +68,29 @@ class Session:
             raise NeedsLedger
         self.desk = Desk(book, conversations=Conversations(), clock=now_us, new_id=call_ids())
         self.warnings = Warnings(warn)
-        self.streams: WeakSet[Closable] = WeakSet()
-        """Replies that are on their way, for threads."""
-        self.tasks: set[asyncio.Task[None]] = set()
-        """Calls that are on their way, for coroutines."""
         self._pid = os.getpid()
         self._sides: WeakKeyDictionary[asyncio.AbstractEventLoop, Side] = WeakKeyDictionary()
         self._closed = False
         with ExitStack() as opened:
             self._open(opened, ledger, book.policy)
+            self.streams = Streams()
+            opened.callback(self.streams.close)
             self._close = opened.pop_all().close
         atexit.register(self.close)
 
     def _open(self, opened: ExitStack, where: Path | str | None, policy: Policy) -> None:
         """Open everything, to be closed in the opposite order."""
         if where is None:
-            self.ledger = SessionLedger(None)
+            self.ledger: SessionLedger = NoLedger()
             self.balances = _without_ledger()
             return
         if policy.has_budgets and policy.budget_store is None:
             opened.enter_context(budgets_held(where))
-        self.ledger = SessionLedger(open_ledger(where, durability=policy.durability))
-        opened.callback(self.ledger.close)
+        ledger = self.ledger = ThreadLedger(open_ledger(where, durability=policy.durability))
+        opened.callback(ledger.close)
         self.balances = hold_balances(where, store=policy.budget_store)
         opened.callback(self.balances.close)
-        self.desk.share = self.balances.share
-        upkeep = Upkeep(
-            read=lambda: read_ledger(where),
-            put=self.ledger.put,
-            position=self.balances.position,
-            budgets=self.balances.store,
-            forgetful=self.balances.forgetful,
-            desk=self.desk,
-            clock=now_us,
-        )
+        upkeep = upkeep_of(self.balances, where, desk=self.desk, put=ledger.put, clock=now_us)
         upkeep.start()
         opened.callback(upkeep.close)
 
@@ -120,20 +102,33 @@ class Session:
     ) -> None:
         self.close()
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
     @property
     def is_open(self) -> bool:
         """Whether calls can be made: it is not closed, and this is the process that opened it."""
         return not self._closed and os.getpid() == self._pid
 
     def close(self) -> None:
-        """End what is open, write what is left, let go of the ledger and its budgets. A second time does nothing."""
+        """End open streams, write what is left, let go of the ledger and its budgets. A second time does nothing.
+
+        In a coroutine, `aclose` does this: the streams of an event loop can end while it runs, not while it waits here.
+        """
         if not self.is_open:
             return
-        for stream in list(self.streams):
-            stream.close()
         self._closed = True
         atexit.unregister(self.close)
         self._close()
+
+    async def aclose(self) -> None:
+        """Do as `close`, in a coroutine."""
+        await asyncio.to_thread(self.close)
 
     def begin(self, raw: bytes, headers: Headers) -> Opened | OwnReply:
         """Read and begin a call, or answer it.
@@ -149,7 +144,9 @@ class Session:
         store = self.balances.store
         if reading.is_strange and reading.conversation is not None and isinstance(store, _KnowsTiers):
             kept = store.tier(reading.conversation)
-        return self.desk.begin(reading, key_id=credential_id(headers), kept=kept)
+        return self.desk.begin(
+            reading, key_id=credential_id(headers), kept=kept, number=attempt_number(headers)
+        )
 
     async def begin_async(self, raw: bytes, headers: Headers) -> Opened | OwnReply:
         """Read and begin a call, or answer it, in a coroutine."""
@@ -160,7 +157,9 @@ class Session:
         conversations = self.side().conversations
         if reading.is_strange and reading.conversation is not None and conversations is not None:
             kept = await conversations.tier(reading.conversation)
-        return self.desk.begin(reading, key_id=credential_id(headers), kept=kept)
+        return self.desk.begin(
+            reading, key_id=credential_id(headers), kept=kept, number=attempt_number(headers)
+        )
 
     def aside(self, kind: Kind, path: str, raw: bytes, headers: Headers) -> bytes | OwnReply:
         """Answer a request that is refused; of one that has tokens counted, return the body for the decided model."""

@@ -6,6 +6,7 @@ from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 from tierwise.config.kinds import Misfit, misfit
+from tierwise.config.values import as_list
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +14,7 @@ class Address:
     """An http or https address without credentials."""
 
     noun: str = "an http or https address"
-    where_credentials_go: str = "the credentials belong in the environment"
+    where_credentials_go: str = "set ANTHROPIC_API_KEY in the environment"
     whole: bool = False
     """Whether it is used as it stands, with a query and a slash at its end; else paths are put behind it."""
 
@@ -36,6 +37,35 @@ class Address:
         """Return its JSON Schema."""
         end = r"[^@\s#]*" if self.whole else r"[^@\s?#]*"
         return {"type": "string", "pattern": rf"^https?://[^/@\s?#]{end}$"}
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """A list of such addresses."""
+
+    each: Address
+
+    @property
+    def noun(self) -> str:
+        """What people call it."""
+        return "a list of http or https addresses"
+
+    def read(self, value: object) -> tuple[str, ...] | Misfit:
+        """Return the addresses, in their order."""
+        listed = as_list(value)
+        if listed is None:
+            return misfit(self.noun, value)
+        found: list[str] = []
+        for item in listed:
+            address = self.each.read(item)
+            if isinstance(address, Misfit):
+                return address
+            found.append(address)
+        return tuple(found)
+
+    def schema(self) -> dict[str, Any]:
+        """Return its JSON Schema."""
+        return {"type": "array", "items": self.each.schema()}
 
 
 @dataclass(frozen=True, slots=True)

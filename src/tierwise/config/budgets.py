@@ -42,7 +42,7 @@ def read_budget(section: Section) -> Budget | None:
 def read_type_budgets(name: str, section: Section) -> tuple[Budget, ...]:
     """Return the budgets of a task type. A dot in their names keeps them apart from those of `[[budgets]]`."""
     budgets: list[Budget] = []
-    for own in section.inner():
+    for own in section.inner(keys.TYPE_BUDGET):
         per_run, per_task = own.take(keys.PER_RUN), own.take(keys.PER_TASK)
         when_short = own.take(keys.TYPE_WHEN_SHORT) or ("shrink", "refuse")
         if per_run is not None:

@@ -4,10 +4,13 @@ from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Final
 
+from tierwise.config.audit import check_shadow
 from tierwise.config.budget_checks import check_budgets, check_downgrade, check_task_budget
+from tierwise.config.clients import check_clients
 from tierwise.config.draft import Draft, less_thinking, meant
 from tierwise.config.lines import dotted
 from tierwise.config.reading import Notes
+from tierwise.config.retry_checks import check_attempts
 from tierwise.config.values import shown
 from tierwise.core.catalog import MODELS, Model, find, nearest_effort
 from tierwise.core.policy import DEFAULT_TYPE, Contract, MatchRule, Tier, cap_floor
@@ -28,6 +31,7 @@ def check(draft: Draft, prices: PriceBook, notes: Notes) -> None:
         if rule is not None:
             _check_rule(index, rule, draft, notes)
     check_budgets(draft, notes)
+    check_clients(draft.clients, draft.contracts, notes)
     _check_order(tiers, prices, notes)
     _check_default(draft, notes)
 
@@ -52,11 +56,11 @@ def _note_unpriced(tier: Tier, model: Model | None, notes: Notes) -> None:
         notes.error(path, f"{shown(tier.model)} has no price", "give it one in [[prices]]")
         return
     close = nearest(tier.model, (*MODELS, *(alias for known in MODELS.values() for alias in known.aliases)))
-    meant = f"did you mean {close}? If not," if close else "if it is new,"
+    first = f"did you mean {close}? If not," if close else "if it is new,"
     notes.error(
         path,
         f"{shown(tier.model)} is not a model that this version knows",
-        f"{meant} give it a price in [[prices]]",
+        f"{first} give it a price in [[prices]]",
     )
 
 
@@ -90,6 +94,7 @@ def _check_contract(contract: Contract, draft: Draft, notes: Notes) -> None:
     path = ("task_types", contract.name)
     _check_least_cap(contract, notes)
     check_downgrade(contract, draft, notes)
+    check_shadow(contract, len(draft.tiers), notes)
     if contract.tier not in draft.tiers:
         message = f"there is no tier {shown(contract.tier)}"
         notes.error((*path, "tier"), message, meant(contract.tier, draft.tiers, "tiers"))
@@ -98,6 +103,7 @@ def _check_contract(contract: Contract, draft: Draft, notes: Notes) -> None:
     if tier is None:
         return
     check_task_budget(contract, tier, notes)
+    check_attempts(contract, draft, notes)
     if contract.max_tokens is not None:
         _check_cap(contract, contract.max_tokens, tier, draft, notes)
     elif contract.tier == next(iter(draft.tiers)):

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tierwise.core.catalog import find
-from tierwise.core.policy import Budget, Contract, MatchRule, Mode, Tier, WhenLost
+from tierwise.core.policy import Budget, Client, Contract, MatchRule, Mode, Tier, WhenLost
 from tierwise.names import nearest
 
 
@@ -16,6 +16,7 @@ class Draft:
     contracts: Mapping[str, Contract | None]
     rules: tuple[MatchRule | None, ...]
     budgets: tuple[Budget | None, ...]
+    clients: tuple[Client | None, ...]
     mode: Mode
     strict: bool
     budget_store: str | None

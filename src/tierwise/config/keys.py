@@ -4,6 +4,7 @@ from decimal import Decimal
 from typing import Final, Literal
 
 from tierwise.config.addresses import Address
+from tierwise.config.audit_keys import AUDIT, QUALITY, SHADOW
 from tierwise.config.budget_keys import (
     BUDGET_STORE,
     BUDGET_STORE_LOST,
@@ -18,12 +19,19 @@ from tierwise.config.budget_keys import (
     TYPE_BUDGET,
     WARN_URL,
 )
+from tierwise.config.client_keys import CLIENTS
 from tierwise.config.kinds import Amount, Duration, Flag, Pattern, Text, TextTable, Whole, Word, Zone
 from tierwise.config.price_keys import FAST_MODE, LONG_PROMPT, PRICES
+from tierwise.config.retry_keys import (
+    FALLBACK,
+    FALLBACK_URLS,
+    ON_TRUNCATION,
+    RETRIES,
+    RETRY_FOR,
+    RETRY_TIMEOUTS,
+)
 from tierwise.config.tables import REQUIRED, Key, Table
 from tierwise.core.policy import EFFORTS, Durability, Effort, Mode, Thinking
-
-_KEY_FROM_ENVIRONMENT: Final = "set ANTHROPIC_API_KEY in the environment"
 
 MODE: Final[Key[Mode]] = Key(
     name="mode",
@@ -186,7 +194,7 @@ MATCH_HEADERS: Final[Key[dict[str, object]]] = Key(
 
 BASE_URL: Final[Key[str]] = Key(
     name="base_url",
-    kind=Address(where_credentials_go=_KEY_FROM_ENVIRONMENT),
+    kind=Address(),
     meaning="Where the Messages API is.",
     example='"https://api.anthropic.com"',
     absent='"https://api.anthropic.com"',
@@ -227,8 +235,11 @@ TIERS: Final = Table(
     "strongest first; the first tier is the frontier, on which the reports' baselines are measured.",
     keys=(MODEL, EFFORT, THINKING, THINKING_FLOOR),
     example='[tiers.frontier]\nmodel = "claude-opus-5-5"\neffort = "medium"\n',
-    planned=("budget", "fallback", "inference_geo", "speed"),
-    elsewhere=(("max_tokens", "a cap belongs to a task type: move it to [task_types.NAME]"),),
+    planned=("budget", "inference_geo", "speed"),
+    elsewhere=(
+        ("fallback", "it is said of a task type: move it to [task_types.NAME]"),
+        ("max_tokens", "a cap belongs to a task type: move it to [task_types.NAME]"),
+    ),
 )
 TASK_TYPES: Final = Table(
     name="task_types",
@@ -246,12 +257,15 @@ TASK_TYPES: Final = Table(
         KEEP_EFFORT,
         KEEP_THINKING,
         TYPE_MODE,
+        SHADOW,
         DESCRIPTION,
+        ON_TRUNCATION,
+        FALLBACK,
     ),
     example='[task_types.extraction]\ntier = "fast"\nmax_tokens = 1024\n'
     'description = "Named fields out of a text."\n',
-    parts=(TYPE_BUDGET,),
-    planned=("cascade", "holdback", "on_truncation", "quality", "record_text", "shadow"),
+    parts=(TYPE_BUDGET, QUALITY),
+    planned=("cascade", "holdback", "record_text"),
     elsewhere=(
         ("budgets", "write budget, or [[budgets]] at the top"),
         ("model", 'a contract names a tier, and the tier names the model: write tier = "…"'),
@@ -275,7 +289,17 @@ UPSTREAM: Final = Table(
     name="upstream",
     shape="one",
     meaning="Where calls go. Credentials are not here: calls bring theirs, or `ANTHROPIC_API_KEY` holds one.",
-    keys=(BASE_URL, PROXY, CA_FILE, CONNECT_TIMEOUT, READ_TIMEOUT),
+    keys=(
+        BASE_URL,
+        PROXY,
+        CA_FILE,
+        CONNECT_TIMEOUT,
+        READ_TIMEOUT,
+        FALLBACK_URLS,
+        RETRIES,
+        RETRY_FOR,
+        RETRY_TIMEOUTS,
+    ),
     example='[upstream]\nproxy = "http://proxy.internal:3128"\nread_timeout = "15m"\n',
     planned=("on_cancel", "project", "region"),
     elsewhere=(
@@ -302,9 +326,8 @@ TOP: Final = Table(
         WARN_URL,
     ),
     example='mode = "route"\nconversation_ttl = "1h"\n',
-    parts=(TIERS, TASK_TYPES, MATCH, BUDGETS, UPSTREAM, PRICES),
+    parts=(TIERS, TASK_TYPES, MATCH, BUDGETS, AUDIT, CLIENTS, UPSTREAM, PRICES),
     planned=(
-        "audit",
         "autopilot",
         "cascade",
         "dashboard",
@@ -312,15 +335,16 @@ TOP: Final = Table(
         "holdback",
         "ledger",
         "on_cancel",
-        "on_truncation",
-        "quality",
         "record_text",
-        "shadow",
         "telemetry",
     ),
     elsewhere=(
         ("budget", "write [[budgets]], or put it into [task_types.NAME]"),
+        ("on_truncation", "it is for the calls of one task type: move it to [task_types.NAME]"),
+        ("retries", "move it to [upstream]"),
         ("max_cost_usd", "it is for the calls of one task type: move it to [task_types.NAME]"),
+        ("quality", "it is for one task type: move it to [task_types.NAME]"),
+        ("shadow", "it is for one task type: move it to [task_types.NAME]"),
     ),
 )
 
@@ -329,8 +353,11 @@ TABLES: Final = (
     TIERS,
     TASK_TYPES,
     TYPE_BUDGET,
+    QUALITY,
     MATCH,
     BUDGETS,
+    AUDIT,
+    CLIENTS,
     UPSTREAM,
     PRICES,
     LONG_PROMPT,

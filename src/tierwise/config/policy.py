@@ -10,14 +10,17 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final
 
-from tierwise.config import budget_keys, keys
+from tierwise.config import budget_keys, client_keys, keys, retry_keys
+from tierwise.config.audit import read_audit, read_quality
+from tierwise.config.audit_keys import SHADOW
 from tierwise.config.budgets import read_budget, read_type_budgets
 from tierwise.config.checks import check
+from tierwise.config.clients import read_client
 from tierwise.config.draft import Draft
 from tierwise.config.price_keys import PRICES
 from tierwise.config.prices import price_overrides, shipped_prices
 from tierwise.config.reading import Notes, Section, listed_sections, located, named_sections, section
-from tierwise.config.values import SECRET
+from tierwise.config.values import CLIENT_KEY_PREFIX, SECRET
 from tierwise.core.policy import Contract, MatchRule, Policy, Tier, Upstream
 from tierwise.core.pricing import PriceBook
 from tierwise.errors import PolicyError, PolicyProblem, PriceDataError
@@ -81,24 +84,30 @@ def parse_book(text: str, *, file: str, prices: PriceBook | None = None) -> Book
         rules=tuple(rule for rule in draft.rules if rule is not None),
         mode=draft.mode,
         strict=draft.strict,
-        durability=top.take(keys.DURABILITY) or "kill",
-        conversation_ttl_s=top.take(keys.CONVERSATION_TTL) or 3600,
-        keep_for_s=top.take(budget_keys.KEEP_FOR) or 86_400,
-        queue_for_s=top.take(budget_keys.QUEUE_FOR) or 10,
-        prompt_bound=top.take(budget_keys.PROMPT_BOUND) or "bytes",
+        durability=top.take(keys.DURABILITY) or _PLAIN.durability,
+        conversation_ttl_s=top.take(keys.CONVERSATION_TTL) or _PLAIN.conversation_ttl_s,
+        keep_for_s=top.take(budget_keys.KEEP_FOR) or _PLAIN.keep_for_s,
+        queue_for_s=top.take(budget_keys.QUEUE_FOR) or _PLAIN.queue_for_s,
+        prompt_bound=top.take(budget_keys.PROMPT_BOUND) or _PLAIN.prompt_bound,
         count_near_limit=top.take(budget_keys.COUNT_NEAR_LIMIT) is not False,
         budget_store=draft.budget_store,
-        when_lost=draft.when_lost or "refuse",
+        when_lost=draft.when_lost or _PLAIN.when_lost,
         warn_url=top.take(budget_keys.WARN_URL),
         budgets=tuple(budget for budget in draft.budgets if budget is not None),
-        time_zone=top.take(keys.TIME_ZONE) or "UTC",
+        clients=tuple(client for client in draft.clients if client is not None),
+        time_zone=top.take(keys.TIME_ZONE) or _PLAIN.time_zone,
         upstream=_upstream(top),
+        audit=read_audit(top),
         version=version,
     )
     problems = [*located(notes.errors, text), *_secrets(text)]
     if problems:
         raise PolicyError(file=file, problems=tuple(sorted(problems, key=lambda problem: problem.line or 0)))
     return Book(policy=policy, prices=book, warnings=located(notes.warnings, text))
+
+
+_PLAIN: Final = Policy(tiers={}, contracts={})
+"""What holds where the file says nothing."""
 
 
 def _unusable(file: str, message: str, fix: str | None = None, *, line: int | None = None) -> PolicyError:
@@ -146,17 +155,24 @@ def _not_toml(told: str, text: str, file: str) -> PolicyError:
 
 
 def _secrets(text: str) -> list[PolicyProblem]:
-    """Everything in the text, comments too, that looks like a credential of the provider."""
+    """Everything in the text, comments too, that looks like a credential of the provider or a client's key."""
+    found = [(number, SECRET.search(line)) for number, line in enumerate(text.split("\n"), start=1)]
     return [
         PolicyProblem(
             path="",
             line=number,
             message="a credential stands here, and the policy is for everybody to read",
-            fix="revoke it, and set ANTHROPIC_API_KEY in the environment to another",
+            fix=_NEW_CLIENT_KEY if secret[0].startswith(CLIENT_KEY_PREFIX) else _NEW_PROVIDER_KEY,
         )
-        for number, line in enumerate(text.split("\n"), start=1)
-        if SECRET.search(line)
+        for number, secret in found
+        if secret is not None
     ]
+
+
+_NEW_PROVIDER_KEY: Final = "revoke it, and set ANTHROPIC_API_KEY in the environment to another"
+_NEW_CLIENT_KEY: Final = (
+    "make another with `tierwise client-key NAME`, and write the key_sha256 that it prints"
+)
 
 
 def _opened(document: dict[str, Any], notes: Notes) -> Section:
@@ -170,6 +186,7 @@ def _draft(top: Section) -> Draft:
     types = named_sections(keys.TASK_TYPES, top.values.get("task_types", {}), top.notes)
     rules = listed_sections(keys.MATCH, top.values.get("match", []), top.notes)
     budgets = listed_sections(budget_keys.BUDGETS, top.values.get("budgets", []), top.notes)
+    clients = listed_sections(client_keys.CLIENTS, top.values.get("clients", []), top.notes)
     if top.values.get("tiers", {}) == {}:
         top.notes.error((), "the policy has no tier", "`tierwise init` writes a policy to start from")
     return Draft(
@@ -177,7 +194,8 @@ def _draft(top: Section) -> Draft:
         contracts={name: contract and _contract(name, contract) for name, contract in types.items()},
         rules=tuple(rule and _rule(rule) for rule in rules),
         budgets=tuple(budget and read_budget(budget) for budget in budgets),
-        mode=top.take(keys.MODE) or "route",
+        clients=tuple(client and read_client(client) for client in clients),
+        mode=top.take(keys.MODE) or _PLAIN.mode,
         strict=top.take(keys.STRICT) or False,
         budget_store=top.take(budget_keys.BUDGET_STORE),
         when_lost=top.take(budget_keys.BUDGET_STORE_LOST),
@@ -205,7 +223,11 @@ def _contract(name: str, section: Section) -> Contract | None:
     effort = section.take(keys.KEEP_EFFORT)
     thinking = section.take(keys.KEEP_THINKING)
     mode = section.take(keys.TYPE_MODE)
+    shadow = section.take(SHADOW) or False
+    check, margin = read_quality(section)
     description = section.take(keys.DESCRIPTION)
+    on_truncation = section.take(retry_keys.ON_TRUNCATION)
+    fallback = section.take(retry_keys.FALLBACK)
     if tier is None:
         return None
     return Contract(
@@ -220,7 +242,12 @@ def _contract(name: str, section: Section) -> Contract | None:
         budgets=budgets,
         downgrade_to=downgrade_to,
         task_budget=task_budget,
+        on_truncation=on_truncation or "return",
+        fallback=fallback,
         description=description,
+        shadow=shadow,
+        margin_points=margin,
+        check=check,
     )
 
 
@@ -264,12 +291,17 @@ def _upstream(top: Section) -> Upstream:
     if found is None:
         return Upstream()
     plain = Upstream()
+    retries = found.take(retry_keys.RETRIES)
     return Upstream(
         base_url=found.take(keys.BASE_URL) or plain.base_url,
         proxy=found.take(keys.PROXY),
         ca_file=found.take(keys.CA_FILE),
         connect_timeout_s=float(found.take(keys.CONNECT_TIMEOUT) or plain.connect_timeout_s),
         read_timeout_s=float(found.take(keys.READ_TIMEOUT) or plain.read_timeout_s),
+        fallback_urls=found.take(retry_keys.FALLBACK_URLS) or (),
+        retries=plain.retries if retries is None else retries,
+        retry_for_s=found.take(retry_keys.RETRY_FOR) or plain.retry_for_s,
+        retry_timeouts=found.take(retry_keys.RETRY_TIMEOUTS) or False,
     )
 
 

@@ -86,10 +86,10 @@ class Section:
             return None
         return value
 
-    def inner(self) -> Iterator["Section"]:
-        """Open the tables inside this one, those that are there."""
+    def inner(self, *only: Table) -> Iterator["Section"]:
+        """Open the tables inside this one, those that are there: all, or only some. Each is to be opened once."""
         for part in self.table.parts:
-            if part.key in self.values:
+            if part.key in self.values and (not only or part in only):
                 opened = section(part, (*self.path, part.key), self.values[part.key], self.notes)
                 if opened is not None:
                     yield opened

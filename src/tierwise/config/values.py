@@ -5,8 +5,11 @@ import re
 from datetime import date, datetime
 from typing import Any, Final, cast
 
-SECRET: Final = re.compile(r"sk-ant-[\w-]{6,}")
-"""What the provider's credentials look like."""
+CLIENT_KEY_PREFIX: Final = "twk_"
+"""What a client's key begins with."""
+
+SECRET: Final = re.compile(rf"sk-ant-[\w-]{{6,}}|{CLIENT_KEY_PREFIX}[\w-]{{20,}}")
+"""What the provider's credentials and clients' keys look like."""
 
 
 def as_table(value: object) -> dict[str, Any] | None:

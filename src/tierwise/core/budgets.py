@@ -14,7 +14,7 @@ Overrun is what the provider billed above the worst case that was reserved.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
@@ -272,8 +272,12 @@ def _account(budget: Budget, task: TaskRef, key_id: str, time_zone: str, at_us: 
 
 def _pending(account: AccountRef, key_id: str) -> AccountRef:
     """What one key has pending on an account."""
-    return replace(
-        account, key=f"{PENDING_MARK}{_plain(key_id)}|{account.key}", value=key_id, pending_only=True
+    return AccountRef(
+        key=f"{PENDING_MARK}{_plain(key_id)}|{account.key}",
+        budget=account.budget,
+        value=key_id,
+        ends_us=account.ends_us,
+        pending_only=True,
     )
 
 

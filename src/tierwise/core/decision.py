@@ -24,8 +24,12 @@ class Why(StrEnum):
     """Where `max_tokens` comes from."""
     BUDGET = "budget"
     """A budget has less left than the call asked for."""
+    AUDIT = "audit"
+    """The audit makes the call on this tier, to compare."""
     OBSERVED = "observed"
     """The decision is recorded and not acted on."""
+    ATTEMPT = "attempt"
+    """An earlier attempt at the same request failed, or its reply was cut."""
     UNDECLARED = "undeclared"
     """Nothing declares a task type: the call passes as asked."""
 
@@ -58,6 +62,16 @@ class Decision:
     """Tokens that the model is told it has for the task, where the caller tells none; None tells nothing."""
     selection_probability: float = 1.0
     """Probability with which a call like this one gets this tier. 1 where nothing is drawn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Otherwise:
+    """What is taken in place of what the contract says first: on another attempt, or where a budget is short."""
+
+    tier: str
+    why: Reason
+    max_tokens: int | None = None
+    """The cap; None takes the contract's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from tierwise.core.attempts import TryAgain
 from tierwise.core.budgets import Claim, Denied, Outcome
 from tierwise.core.changes import Change
 from tierwise.core.ledger import Entry
@@ -15,6 +16,11 @@ class ReplyBegan:
     """The provider's status and headers are here."""
 
     at_us: int
+    status: int = 200
+    should_retry: bool | None = None
+    """The provider's own word on another try; None where it has none."""
+    wait_us: int | None = None
+    """How long the provider asks to wait; None where it does not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +137,11 @@ class Send:
 class Relay:
     """Let the reply's bytes past, up to its final chunk; answer `ReplyEnded` or `CallerLeft`."""
 
+    aside: bool = False
+    """Whether the caller is handed nothing of it: it is an error, and the call is tried again."""
+    last: bool = False
+    """Whether the caller is told not to try again, for that was done."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
@@ -171,6 +182,8 @@ class Answer:
     """Which account is short, where one is."""
     at_us: int = 0
     """When it was found short."""
+    last: bool = False
+    """Whether the caller is told not to try again, for that was done."""
 
 
 Effect: TypeAlias = (
@@ -185,4 +198,5 @@ Effect: TypeAlias = (
     | Release
     | BreakOff
     | Answer
+    | TryAgain
 )

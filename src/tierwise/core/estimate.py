@@ -8,8 +8,8 @@ and is taken with a fiftieth and 200 tokens on top. What is not text is bounded 
 * The provider adds prompts of its own for tools, at most 1,000 tokens for all together and for each tool of its own.
 * An image is at most about 4,800 tokens, however few bytes it has; 8,000 are counted.
 * Where the body does not tell what will be read (a URL, a file, a document's pages, results of the provider's
-  tools), the model's context window is the bound: a longer prompt is refused, and not billed. The window bounds
-  every other prompt too.
+  tools, what a thread holds), the model's context window is the bound: a longer prompt is refused, and not billed.
+  The window bounds every other prompt too.
 
 All of the prompt is priced in the dearest bucket that the call can use, at the prices of a prompt of that length,
 and all of the cap as output. Price books are expected to price a longer prompt no lower than a shorter one.
@@ -25,7 +25,7 @@ are accepted because their own bounds would be too high to be of use: more than 
 loop at the provider that reads a long prompt again at every step.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from tierwise.core.calibration import UNCALIBRATED, Calibration
@@ -124,6 +124,8 @@ def estimate(
     others = (by_model(name) for name in names if name != model)
     dearest = _dearest([own, *(other for other in others if other is not None)])
     readings = 1 + call.compaction + call.fallbacks + advised
+    if readings == 1:
+        return dearest
     return Estimate(
         fixed_attos=readings * dearest.fixed_attos, output_attos_each=readings * dearest.output_attos_each
     )
@@ -164,6 +166,8 @@ def _by_model(
 
 
 def _dearest(estimates: list[Estimate]) -> Estimate:
+    if len(estimates) == 1:
+        return estimates[0]
     return Estimate(
         fixed_attos=max(each.fixed_attos for each in estimates),
         output_attos_each=max(each.output_attos_each for each in estimates),
@@ -179,12 +183,12 @@ def _usages(call: Call, contents: Contents, tokens: int) -> list[Usage]:
     fixed = [
         Usage(**{bucket: tokens}, web_search_requests=searches) for bucket in _BUCKETS[contents.cache_writes]
     ]
-    return [replace(fixed[0], output_tokens=1), *fixed]
+    return [Usage(input_tokens=tokens, output_tokens=1, web_search_requests=searches), *fixed]
 
 
 def _may_search(call: Call) -> bool:
-    """Whether the provider may search: a thread can hold the tool from an earlier call."""
-    return call.thread or any(kind.startswith("web_search") for kind in call.tool_types)
+    """Whether the provider may search: a thread that goes on can hold the tool from an earlier call."""
+    return call.continues_thread or any(kind.startswith("web_search") for kind in call.tool_types)
 
 
 def _prompt_tokens(call: Call, contents: Contents, model: str, calibration: Calibration) -> int:

@@ -11,8 +11,9 @@ under none goes at once. Where a budget is short it asks again: for less, after 
 to SETTLING from where it is: `TRANSITIONS` has every step.
 
 A driver performs the effects of `begin()` in order and gives back the event that an effect leads to, until the
-machine is done. Body bytes go past the machine, from the provider to the caller; only usage and endings are
-events. Three rules hold on every path:
+machine is done. Where the last effect is `TryAgain`, the caller is owed a reply still, and another attempt at its
+request is made, which is a call of its own. Body bytes go past the machine, from the provider to the caller; only
+usage and endings are events. Three rules hold on every path:
 
 1. The entry of the decision is handed to the ledger before `Send`, and the entry of a reservation is durable
    before it.
@@ -25,6 +26,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final, assert_never
 
+from tierwise.core.attempts import ONLY, Attempt, Failure, Next, Spent, TryAgain, after_cut, after_failure
 from tierwise.core.budgets import Denied, Lost, Outcome
 from tierwise.core.effects import (
     Answer,
@@ -135,22 +137,35 @@ class Exchange:
         "_began_us",
         "_ended_us",
         "_last_effects",
+        "_next",
         "_prices",
         "_sent_us",
         "_told",
+        "attempt",
         "call_id",
+        "ending",
         "key_id",
         "plan",
+        "purpose",
         "read_us",
         "state",
     )
 
     def __init__(
-        self, asked: Asked, *, prices: PriceBook, call_id: str, read_us: int, key_id: str | None = None
+        self,
+        asked: Asked,
+        *,
+        prices: PriceBook,
+        call_id: str,
+        read_us: int,
+        key_id: str | None = None,
+        attempt: Attempt = ONLY,
+        purpose: str | None = None,
     ) -> None:
         """Begin with what was planned for a call that was read at `read_us`, and what it asks of its budgets.
 
-        `key_id` names the caller's credential in the entry, without telling it.
+        `key_id` names the caller's credential in the entry, without telling it; `attempt` says which attempt at its
+        request it is, or which call it is compared with; `purpose` whose wish it is, None for a caller's own.
         """
         self.state = State.READ
         self.plan: Plan | Refused = asked.plan if isinstance(asked, Asking) else asked
@@ -165,6 +180,11 @@ class Exchange:
         self._last_effects: tuple[Effect, ...] = ()
         self._told = False
         self.key_id = key_id
+        self.attempt = attempt
+        self._next: Next = None
+        self.purpose = purpose
+        self.ending: Posted | Failed | None = None
+        """The entry of its end, once it is made; None also for a call that was refused."""
 
     def begin(self, at_us: int) -> tuple[Effect, ...]:
         """Return the first effects: the claim on the budgets; else the decision's entry and the call, or a refusal."""
@@ -196,13 +216,12 @@ class Exchange:
             case Waited():
                 self._step(Step.WAITED)
                 return self._ask(self._asked)
-            case ReplyBegan(at_us=at_us):
+            case ReplyBegan() as began:
                 self._step(Step.BEGAN)
-                self._began_us = at_us
-                return (Relay(),)
+                return (self._relay(began),)
             case ReplyEnded(ending=ending, broke=broke):
                 self._step(Step.ENDED)
-                return self._settle(ending, then=(BreakOff() if broke else Release(),))
+                return self._settle(ending, then=(self._pass_on(ending, broke=broke),))
             case NoReply(at_us=at_us, error=error, sentence=sentence):
                 self._step(Step.NO_REPLY)
                 ending = Ending(
@@ -212,7 +231,10 @@ class Exchange:
                     fault=Fault.PROVIDER,
                     finished=False,
                 )
-                return self._settle(ending, then=(Answer(code=error, sentence=sentence),))
+                following = self._after(Failure(error=error), at_us)
+                answer = Answer(code=error, sentence=sentence, last=isinstance(following, Spent))
+                again = following if isinstance(following, TryAgain) else None
+                return self._settle(ending, then=(again or answer,))
             case CallerLeft(ending=ending):
                 self._step(Step.CALLER_LEFT)
                 return self._settle(ending, then=())
@@ -254,7 +276,14 @@ class Exchange:
 
     def _decided(self) -> Record:
         self._told = True
-        entry = decided_entry(self.plan, call_id=self.call_id, key_id=self.key_id, at_us=self.read_us)
+        entry = decided_entry(
+            self.plan,
+            call_id=self.call_id,
+            key_id=self.key_id,
+            at_us=self.read_us,
+            attempt=self.attempt,
+            purpose=self.purpose,
+        )
         return Record(entry=entry, durable=False)
 
     def _refuse(self, refused: Refused, at_us: int, denied: Denied | None = None) -> tuple[Effect, ...]:
@@ -326,6 +355,45 @@ class Exchange:
             case other:
                 assert_never(other)
 
+    def _relay(self, began: ReplyBegan) -> Relay:
+        self._began_us = began.at_us
+        if began.status < 400:
+            return Relay()
+        failure = Failure(
+            error="status", status=began.status, should_retry=began.should_retry, wait_us=began.wait_us
+        )
+        self._next = self._after(failure, began.at_us)
+        return Relay(aside=isinstance(self._next, TryAgain), last=isinstance(self._next, Spent))
+
+    def _after(self, failure: Failure, at_us: int) -> Next:
+        wanted = self.plan if self._asking is None else self._asking.wanted
+        assert isinstance(wanted, Plan)
+        return after_failure(failure, plan=wanted, attempt=self.attempt, call_id=self.call_id, at_us=at_us)
+
+    def _pass_on(self, ending: Ending, *, broke: bool) -> Effect:
+        """What becomes of a reply that has ended: it is let go, broken off, or tried again."""
+        if isinstance(self._next, TryAgain):
+            return self._next
+        if broke:
+            return BreakOff()
+        return self._longer(ending) or Release()
+
+    def _longer(self, ending: Ending) -> TryAgain | None:
+        """Another attempt at a reply that its cap cut, unless a budget or a limit set that cap."""
+        assert isinstance(self.plan, Plan)
+        wanted = self.plan if self._asking is None else self._asking.wanted
+        lowered = self.plan.max_tokens_sent < wanted.max_tokens_sent
+        if ending.stop_reason != "max_tokens" or ending.metered is None or lowered:
+            return None
+        return after_cut(
+            ending.metered,
+            plan=self.plan,
+            attempt=self.attempt,
+            call_id=self.call_id,
+            prices=self._prices,
+            at_us=ending.at_us,
+        )
+
     def _recorded(self, at_us: int) -> tuple[Effect, ...]:
         self._step(Step.RECORDED)
         if self.state is State.DONE:
@@ -358,6 +426,7 @@ class Exchange:
             call_id=self.call_id,
             timings=self._timings(ending.at_us),
         )
+        self.ending = entry
         untold = () if self._told else (self._decided(),)
         return (*untold, *self._settled(entry), Record(entry=entry, durable=durable))
 

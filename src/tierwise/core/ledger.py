@@ -3,8 +3,9 @@
 A call has one `Decided` and one ending: `Posted` where the provider says what it consumed, `Failed` where
 there is no reply or its usage is unknown. Between them, a call under a budget has one `SetAside`: the reservation,
 which its ending settles, voids where nothing is billed, and keeps where the cost is unknown. What a call of unknown
-cost came to is told later, once, by a `Settled`. Two are no call's: a `ToppedUp` raises the limit of an account, and a
-`Batched` tells under which id the provider knows a Message Batch, whose items are calls.
+cost came to is told later, once, by a `Settled`. Others are no call's: a `ToppedUp` raises the limit of an account, a
+`Batched` tells under which id the provider knows a Message Batch, whose items are calls, and a `Paired`, a `Graded`
+and a `Declared` are the audit's evidence.
 """
 
 from dataclasses import dataclass
@@ -204,5 +205,61 @@ class Batched:
     """The provider's."""
 
 
-Entry: TypeAlias = Decided | SetAside | Posted | Failed | Settled | ToppedUp | Batched
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paired:
+    """One task was done by two tiers: what the audit keeps of it. It outlives both calls' own entries."""
+
+    pair_id: str
+    """Names the entry itself."""
+    at_us: int
+    call_id: str
+    """The caller's call."""
+    shadow_call_id: str
+    """The audit's own call on the other tier."""
+    task_type: str
+    line: str
+    """Id of the line of evidence."""
+    line_parts: tuple[tuple[str, str | int | None], ...]
+    """What the line's id is made of, in order."""
+    on_dear: bool
+    """Whether the caller's call was on the dearer tier."""
+    difference: int | None
+    """The cheaper tier's quality minus the dearer one's: -1, 0 or 1; None where nobody can say yet."""
+    how: str
+    """How that was found: `equal`, `check`, `failure`, or `differs` where it was not."""
+    probability: float
+    """With which probability a cluster like its own gave a pair."""
+    cluster: str
+    """Names the run or conversation, without telling it."""
+    dear_nanos: Nanos | None
+    """What the call cost on the dearer tier; None where that is unknown."""
+    cheap_nanos: Nanos | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graded:
+    """The outcome of a pair that was undecided: the first that is told counts."""
+
+    pair_id: str
+    at_us: int
+    difference: int
+    how: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """A line of evidence was proven: its evidence is frozen at this value for good."""
+
+    line: str
+    at_us: int
+    log_e: float
+    """The natural logarithm of its e-value then."""
+    pairs: int
+    """How many pairs it had then."""
+
+
+Audited: TypeAlias = Paired | Graded | Declared
+"""What the audit tells the ledger, beside the entries of its calls."""
+
+Entry: TypeAlias = Decided | SetAside | Posted | Failed | Settled | ToppedUp | Batched | Audited
 """What the ledger is told."""

@@ -9,7 +9,7 @@ from typing import assert_never
 from tierwise.core.call import Call
 from tierwise.core.catalog import find
 from tierwise.core.changes import Change
-from tierwise.core.decision import Decision, Refusal
+from tierwise.core.decision import Decision, Otherwise, Refusal
 from tierwise.core.fitting import Fitted, fit
 from tierwise.core.matrix import Ineligible
 from tierwise.core.policy import Policy
@@ -48,7 +48,12 @@ class Refused:
 
 
 def plan(
-    call: Call, task: TaskRef, *, policy: Policy, kept: str | None, downgrade: bool = False
+    call: Call,
+    task: TaskRef,
+    *,
+    policy: Policy,
+    kept: str | None,
+    otherwise: Otherwise | None = None,
 ) -> Plan | Refused:
     """Decide and fit one call. The same arguments give the same plan.
 
@@ -57,11 +62,11 @@ def plan(
         task: the task it belongs to.
         policy: the contracts and tiers.
         kept: name of the tier that the call's conversation already has.
-        downgrade: whether to take the cheaper tier that the contract allows where a budget is short.
+        otherwise: what is taken in place of the contract's tier and cap; None takes those.
     """
     barred: dict[str, str] = {}
     while True:
-        decision = decide(call, task, policy=policy, kept=kept, barred=barred, downgrade=downgrade)
+        decision = decide(call, task, policy=policy, kept=kept, barred=barred, otherwise=otherwise)
         if isinstance(decision, Refusal):
             return Refused(call=call, task=task, refusal=decision, policy=policy)
         if decision.tier is None:
@@ -78,6 +83,12 @@ def plan(
                 barred[decision.tier] = why
             case other:
                 assert_never(other)
+
+
+def moved(planned: Plan, otherwise: Otherwise) -> Plan | None:
+    """Return the plan of the same call on another tier; None where that tier's model does not take the body."""
+    again = plan(planned.call, planned.task, policy=planned.policy, kept=None, otherwise=otherwise)
+    return again if isinstance(again, Plan) and again.decision.tier == otherwise.tier else None
 
 
 def _fitted(call: Call, decision: Decision) -> Fitted | Ineligible:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Final, Literal, TypeAlias
 
 from tierwise.core.catalog import find, thinking_floor
@@ -31,6 +32,10 @@ PromptBound: TypeAlias = Literal["bytes", "calibrated"]
 
 WhenLost: TypeAlias = Literal["refuse", "allow"]
 """What becomes of calls under hard budgets while the store of the balances cannot be reached."""
+
+OnTruncation: TypeAlias = Literal["return", "raise-cap", "escalate"]
+"""What becomes of a whole reply that was cut by its cap. return: the caller gets it. raise-cap: the call is made again
+with a larger cap. escalate: so, or on the next stronger tier, whichever is expected to be cheaper."""
 
 DEFAULT_TYPE: Final = "default"
 """The contract of a declared type that the policy does not know."""
@@ -75,8 +80,17 @@ class Contract:
     """Name of the cheaper tier that its calls may go to where a budget is short; None: none."""
     task_budget: int | None = None
     """Tokens that the model is told it has for a task, where it can be told; None tells nothing."""
+    on_truncation: OnTruncation = "return"
+    fallback: str | None = None
+    """Name of the tier that a new conversation's call goes to where its own tier's model keeps failing; None: none."""
     description: str | None = None
     """For people: what belongs to this type."""
+    shadow: bool = False
+    """Whether some of its calls may be made on another tier too, for the audit."""
+    margin_points: int | None = None
+    """Loss of quality that counts as none, in points of pass rate; None takes the audit's own."""
+    check: str | None = None
+    """What a good answer is, as the policy writes it: `json`, `json:KEYS`, `regex:PATTERN` or `exact:TEXT`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +129,43 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """Whoever holds a key that the gateway knows."""
+
+    name: str
+    key_sha256: bytes
+    """SHA-256 of its key. A key is 256 random bits, which no search finds: its hash need not be slow."""
+    task_types: tuple[str, ...] | None = None
+    """Patterns for the task types whose calls it may make; None allows all."""
+    undeclared: bool = True
+    """Whether it may make calls without a task type, and use what is passed through."""
+    note: str | None = None
+    """For people: whose it is."""
+
+    def may_call(self, task_type: str | None) -> bool:
+        """Whether it may make calls under this contract; None is a call without one."""
+        if task_type is None:
+            return self.undeclared
+        return self.task_types is None or any(fnmatchcase(task_type, each) for each in self.task_types)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """What the audit may spend, and how much it asks for."""
+
+    share: int = 2
+    """Per cent of the spend that flows into its allowance."""
+    most_of_day: int = 15
+    """Per cent of a day's spend that it takes at most on one day."""
+    credit_days: int = 30
+    """Days' worth of the share that it begins with, and holds at most."""
+    sample: int = 10
+    """Per cent of a type's clusters, runs or conversations, that give a pair each day."""
+    error: int = 5
+    """Per cent of all claims "proven" that may be wrong."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Upstream:
     """Where calls go."""
 
@@ -126,6 +177,19 @@ class Upstream:
     connect_timeout_s: float = 10.0
     read_timeout_s: float = 600.0
     """Longest silence, between any two bytes of a reply."""
+    fallback_urls: tuple[str, ...] = ()
+    """Where the API is too: a retry goes to the next of them."""
+    retries: int = 2
+    """How often a call that fails before its reply begins is made again."""
+    retry_for_s: int = 30
+    """How long after its reading a call's last retry may begin, in seconds."""
+    retry_timeouts: bool = False
+    """Whether a call that the provider did not answer in time is made again, though it may bill both."""
+
+    @property
+    def addresses(self) -> int:
+        """How many addresses there are."""
+        return 1 + len(self.fallback_urls)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,9 +220,12 @@ class Policy:
     warn_url: str | None = None
     """Where warnings of budgets are posted."""
     budgets: tuple[Budget, ...] = ()
+    clients: tuple[Client, ...] = ()
+    """Who may call through a gateway; empty: whoever reaches it."""
     time_zone: str = "UTC"
     """IANA name of the zone whose calendar the budgets' windows follow."""
     upstream: Upstream = field(default_factory=Upstream)
+    audit: Audit = field(default_factory=Audit)
     version: str = ""
     """First 12 hex digits of the SHA-256 of the file's bytes: names the policy in every entry."""
 

@@ -6,11 +6,12 @@ stronger tier that can, else the nearest weaker one.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
 from tierwise.core.call import Call
-from tierwise.core.decision import Decision, Reason, Refusal, Why
+from tierwise.core.decision import Decision, Otherwise, Reason, Refusal, Why
 from tierwise.core.policy import Contract, Policy, Tier, cap_floor
 from tierwise.core.tasks import Declared, TaskRef, virtual_type
 
@@ -24,7 +25,7 @@ def decide(
     policy: Policy,
     kept: str | None = None,
     barred: Mapping[str, str] = NONE_BARRED,
-    downgrade: bool = False,
+    otherwise: Otherwise | None = None,
 ) -> Decision | Refusal:
     """Decide one call. The same arguments give the same decision.
 
@@ -34,7 +35,7 @@ def decide(
         policy: the contracts and tiers.
         kept: name of the tier that the call's conversation already has.
         barred: names of tiers whose models cannot take the body, and why, one sentence each.
-        downgrade: whether to take the cheaper tier that the contract allows where a budget is short.
+        otherwise: what is taken in place of the contract's tier and cap; None takes those.
 
     Returns:
         The decision; or a refusal: the policy is strict about unknown types, a virtual model name declares one
@@ -48,12 +49,22 @@ def decide(
     contract = policy.contracts[task.type]
     acts = virtual or policy.mode_of(contract) == "route"
     wanted = kept if kept is not None and kept in policy.tiers else contract.tier
-    if downgrade and contract.downgrade_to is not None:
-        wanted = contract.downgrade_to
+    why = _why_wanted(contract, wanted)
+    if otherwise is not None:
+        wanted, why = otherwise.tier, otherwise.why
+        contract = _capped(contract, otherwise)
     tier = _nearest_free(wanted, policy, barred)
     if tier is not None:
         return _on_tier(
-            call, task, contract, tier, wanted=wanted, acts=acts, barred=barred, downgraded=downgrade
+            call,
+            task,
+            contract,
+            tier,
+            wanted=wanted,
+            acts=acts,
+            barred=barred,
+            why_wanted=why,
+            raised=otherwise is not None and otherwise.max_tokens is not None,
         )
     if acts:
         return _no_tier(barred)
@@ -72,14 +83,11 @@ def _on_tier(
     wanted: str,
     acts: bool,
     barred: Mapping[str, str],
-    downgraded: bool,
+    why_wanted: Reason,
+    raised: bool,
 ) -> Decision:
-    cap, why_cap = _cap(call, contract, tier)
-    reasons = [
-        _how_declared(task),
-        _why_wanted(contract, wanted, downgraded=downgraded),
-        *_passed_over(barred),
-    ]
+    cap, why_cap = _cap(call, contract, tier, "this attempt's" if raised else "the contract's")
+    reasons = [_how_declared(task), why_wanted, *_passed_over(barred)]
     if tier.name != wanted:
         reasons.append(
             Reason(why=Why.INELIGIBLE, sentence=f"{tier.name} is the nearest tier that takes this body.")
@@ -111,20 +119,24 @@ def _as_asked(call: Call, *reasons: Reason) -> Decision:
     )
 
 
-def _cap(call: Call, contract: Contract, tier: Tier) -> tuple[int, Reason]:
+def _cap(call: Call, contract: Contract, tier: Tier, whose: str) -> tuple[int, Reason]:
     """The cap that is sent: min(caller's, max(contract's, the model's thinking floor))."""
     asked = call.max_tokens
     if contract.max_tokens is None:
         return asked, _why_cap(f"{contract.name} has no cap: the caller's {asked} stays.")
     if asked <= contract.max_tokens:
-        return asked, _why_cap(f"The caller's cap of {asked} is within the contract's.")
+        return asked, _why_cap(f"The caller's cap of {asked} is within {whose}.")
     ceiling = max(contract.max_tokens, cap_floor(tier, contract))
     if ceiling > contract.max_tokens:
-        room = f"{tier.model} needs {ceiling} for room to think; the contract's is {contract.max_tokens}"
+        room = f"{tier.model} needs {ceiling} for room to think; {whose} is {contract.max_tokens}"
         if asked <= ceiling:
             return asked, _why_cap(f"The caller's cap of {asked} stays: {room}.")
         return ceiling, _why_cap(f"Capped at {ceiling}: {room}.")
-    return ceiling, _why_cap(f"Capped at the contract's {ceiling}; the caller asked for {asked}.")
+    return ceiling, _why_cap(f"Capped at {whose} {ceiling}; the caller asked for {asked}.")
+
+
+def _capped(contract: Contract, otherwise: Otherwise) -> Contract:
+    return contract if otherwise.max_tokens is None else replace(contract, max_tokens=otherwise.max_tokens)
 
 
 def _why_cap(sentence: str) -> Reason:
@@ -160,14 +172,9 @@ def _how_declared(task: TaskRef) -> Reason:
     return Reason(why=Why.DECLARED, sentence=sentence)
 
 
-def _why_wanted(contract: Contract, wanted: str, *, downgraded: bool) -> Reason:
+def _why_wanted(contract: Contract, wanted: str) -> Reason:
     if contract.tier == wanted:
         return Reason(why=Why.CONTRACT, sentence=f"The contract of {contract.name} names the tier {wanted}.")
-    if downgraded:
-        return Reason(
-            why=Why.BUDGET,
-            sentence=f"A budget is short, and the contract of {contract.name} allows {wanted}.",
-        )
     return Reason(why=Why.CONVERSATION, sentence=f"Its conversation is on the tier {wanted} and stays there.")
 
 

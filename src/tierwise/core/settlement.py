@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tierwise.core.attempts import ONLY, Attempt
 from tierwise.core.catalog import converted, find
 from tierwise.core.changes import REMOVED, Change
 from tierwise.core.ledger import NO_TIMINGS, Decided, Failed, Fault, Posted, Timings
@@ -41,7 +42,15 @@ class Ending:
     request_id: str | None = None
 
 
-def decided_entry(plan: Plan | Refused, *, call_id: str, key_id: str | None, at_us: int) -> Decided:
+def decided_entry(
+    plan: Plan | Refused,
+    *,
+    call_id: str,
+    key_id: str | None,
+    at_us: int,
+    attempt: Attempt = ONLY,
+    purpose: str | None = None,
+) -> Decided:
     """Make the entry that is written before a call leaves."""
     call, task = plan.call, plan.task
     decision = plan.decision if isinstance(plan, Plan) else None
@@ -69,6 +78,9 @@ def decided_entry(plan: Plan | Refused, *, call_id: str, key_id: str | None, at_
         if isinstance(plan, Refused)
         else tuple(reason.sentence for reason in plan.decision.reasons),
         changes=tuple(map(describe, plan.changes)) if isinstance(plan, Plan) else (),
+        purpose=purpose,
+        attempt=attempt.number,
+        first_call_id=attempt.first_call_id,
     )
 
 

@@ -7,8 +7,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Protocol
 
+from tierwise.core.ledger import Entry
 from tierwise.engine.budgets import AsyncBudgets, BudgetStore, LocalBudgets
-from tierwise.engine.upkeep import Forgetful
+from tierwise.engine.desk import Desk
+from tierwise.engine.upkeep import Forgetful, Upkeep
 from tierwise.errors import MissingExtra
 from tierwise.stores.budgets.memory import MemoryBudgets
 from tierwise.stores.ledger.opening import read_ledger
@@ -61,6 +63,35 @@ def hold_balances(ledger: Path | str, *, store: str | None) -> Balances:
         MissingExtra: the store is a Valkey, and its client is not installed.
     """
     return _own(ledger) if store is None else _shared(ledger, store)
+
+
+def upkeep_of(
+    balances: Balances,
+    ledger: Path | str,
+    *,
+    desk: Desk,
+    put: Callable[[Entry], None],
+    clock: Callable[[], int],
+) -> Upkeep:
+    """Share a desk's conversations with the other gateways of the balances, and make their upkeep.
+
+    Args:
+        balances: as they were taken up.
+        ledger: where the ledger is.
+        desk: opens the calls.
+        put: hands an entry to the ledger.
+        clock: tells the time in microseconds since 1970.
+    """
+    desk.share = balances.share
+    return Upkeep(
+        read=lambda: read_ledger(ledger),
+        put=put,
+        position=balances.position,
+        budgets=balances.store,
+        forgetful=balances.forgetful,
+        desk=desk,
+        clock=clock,
+    )
 
 
 _BEFORE_ALL: Final = -1

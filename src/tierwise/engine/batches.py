@@ -66,10 +66,10 @@ class Declined:
 
     code: str
     sentence: str
-    call_id: str
-    """Of the item that stops it."""
-    denied: Denied | None = None
     at_us: int
+    call_id: str = "none"
+    """Of the item that stops it, where that is entered."""
+    denied: Denied | None = None
 
 
 class BatchDesk:
@@ -99,13 +99,21 @@ class BatchDesk:
         self._warnings = warnings
         self._clock = clock
 
-    async def open(self, raw: bytes, headers: Mapping[str, str], *, key_id: str) -> OpenedBatch | Declined:
+    async def open(
+        self,
+        raw: bytes,
+        headers: Mapping[str, str],
+        *,
+        key_id: str,
+        forbids: Callable[[str | None], str | None] = lambda _type: None,
+    ) -> OpenedBatch | Declined:
         """Read a batch, decide its items, and set their worst cases aside: of all, or of none.
 
         Args:
             raw: the body.
             headers: request headers by lower-case name, credentials left out.
             key_id: names the caller's credential, without telling it.
+            forbids: says why the caller may not make a call under a contract; None where it may.
 
         Raises:
             MalformedRequest: it, or one of its items, cannot be read.
@@ -113,7 +121,7 @@ class BatchDesk:
         body = read_batch(raw)
         items: list[GrantedItem] = []
         try:
-            declined = await self._grant(body, headers, key_id, items)
+            declined = await self._grant(body, headers, key_id, forbids, items)
         except BaseException:
             self._give_back(items)
             raise
@@ -170,24 +178,44 @@ class BatchDesk:
         return code
 
     async def _grant(
-        self, body: BatchBody, headers: Mapping[str, str], key_id: str, items: list[GrantedItem]
+        self,
+        body: BatchBody,
+        headers: Mapping[str, str],
+        key_id: str,
+        forbids: Callable[[str | None], str | None],
+        items: list[GrantedItem],
     ) -> Declined | None:
         """Grant item after item to `items`, until one is declined."""
         for place, each in enumerate(body.items):
             if place % _BREATH == 0:
                 await asyncio.sleep(0)
             try:
-                item = self._desk.begin_item(each.params, headers, key_id=key_id)
+                reading = self._desk.read(each.params, headers)
             except MalformedRequest as error:
                 raise MalformedRequest(why=f"requests.{place}.params.{error.why}") from error
+            where = f"Item {place + 1} of {len(body.items)} ({each.custom_id[:LONGEST_ID]})"
+            forbidden = forbids(reading.task.type)
+            if forbidden is not None:
+                sentence = f"{where}: {forbidden}"
+                return Declined(code="not-allowed", sentence=sentence, at_us=reading.at_us)
+            item = self._desk.begin_item(reading, key_id=key_id)
             outcome = await self._reserve(item, each.custom_id)
             if isinstance(outcome, GrantedItem):
                 items.append(outcome)
                 continue
             refused, denied = outcome
-            return await self._decline(
-                item, refused, denied, key_id, (each.custom_id, place, len(body.items))
+            sentence = (
+                f"{where}: {refused.refusal.sentence} The {place} before it would go, and none was sent."
             )
+            declined = Declined(
+                code=refused.refusal.code,
+                sentence=sentence,
+                call_id=item.call_id,
+                denied=denied,
+                at_us=item.at_us,
+            )
+            await self._refuse(item, refused, key_id=key_id, custom_id=each.custom_id)
+            return declined
         return None
 
     async def _reserve(self, item: Item, custom_id: str) -> GrantedItem | tuple[Refused, Denied | None]:
@@ -221,19 +249,8 @@ class BatchDesk:
             assert isinstance(again, Asking)
             asked = again
 
-    async def _decline(
-        self,
-        item: Item,
-        refused: Refused,
-        denied: Denied | None,
-        key_id: str,
-        where: tuple[str, int, int],
-    ) -> Declined:
-        custom_id, place, total = where
-        sentence = (
-            f"Item {place + 1} of {total} ({custom_id[:LONGEST_ID]}): {refused.refusal.sentence} "
-            f"The {place} before it would go, and none was sent."
-        )
+    async def _refuse(self, item: Item, refused: Refused, *, key_id: str, custom_id: str) -> None:
+        """Write down that an item was refused."""
         decided = decided_entry(refused, call_id=item.call_id, key_id=key_id, at_us=item.at_us)
         self._ledger.put(replace(decided, custom_id=custom_id[:LONGEST_ID]))
         await self._ledger.record(
@@ -243,13 +260,6 @@ class BatchDesk:
                 error=refused.refusal.code,
                 prices=item.book.prices,
             )
-        )
-        return Declined(
-            code=refused.refusal.code,
-            sentence=sentence,
-            call_id=item.call_id,
-            denied=denied,
-            at_us=item.at_us,
         )
 
     def _give_back(self, items: Sequence[GrantedItem]) -> None:

@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from tierwise.config import Book
+from tierwise.core.attempts import ONLY, Attempt, TryAgain, first_attempt
 from tierwise.core.calibration import UNCALIBRATED, Calibration
 from tierwise.core.call import Call
 from tierwise.core.exchange import Exchange
+from tierwise.core.lengths import UNKNOWN_LENGTHS, Lengths
 from tierwise.core.planning import Plan, Refused, plan
 from tierwise.core.reserving import Asked, ask, is_counted
 from tierwise.core.tasks import TaskRef, continues, conversation_key, name_task
@@ -94,6 +96,8 @@ class Desk:
         self.book = book
         self.calibration: Calibration = UNCALIBRATED
         """What is known of texts' tokens."""
+        self.lengths: Lengths = UNKNOWN_LENGTHS
+        """What is known of replies' lengths."""
         self._conversations = conversations
         self._clock = clock
         self.new_id = new_id
@@ -132,21 +136,57 @@ class Desk:
             is_strange=strange,
         )
 
-    def begin(self, reading: Reading, *, key_id: str = "", kept: str | None = None) -> Opened:
+    def begin(
+        self,
+        reading: Reading,
+        *,
+        key_id: str = "",
+        kept: str | None = None,
+        tries_again: bool = False,
+        number: int = 1,
+    ) -> Opened:
         """Plan one call, and work out what it asks of its budgets.
 
         Args:
             reading: the call.
             key_id: names the caller's credential, without telling it; empty where there is none to tell apart.
             kept: the tier that its conversation has elsewhere; None where nobody knows one.
+            tries_again: whether the door makes another attempt where one is to be made.
+            number: which attempt it is by the count of the caller's own library, where that makes them.
         """
+        kept = reading.kept or kept
+        planned = plan(reading.call, reading.task, policy=reading.book.policy, kept=kept)
+        is_new = kept is None and reading.call.turns <= 1
+        if tries_again:
+            upstream = reading.book.policy.upstream
+            attempt = first_attempt(upstream, at_us=reading.at_us, is_new=is_new, lengths=self.lengths)
+        else:
+            attempt = ONLY if number == 1 else replace(ONLY, number=number)
+        return self._open(reading, planned, key_id=key_id, is_new=is_new, attempt=attempt)
+
+    def begin_again(self, reading: Reading, again: TryAgain, *, key_id: str = "") -> Opened:
+        """Begin another attempt at a call: as planned, and from now on.
+
+        Args:
+            reading: the call.
+            again: the attempt.
+            key_id: as for `begin`.
+        """
+        now = replace(reading, at_us=self._clock())
+        return self._open(now, again.plan, key_id=key_id, is_new=again.attempt.is_new, attempt=again.attempt)
+
+    def _open(
+        self, reading: Reading, planned: Plan | Refused, *, key_id: str, is_new: bool, attempt: Attempt
+    ) -> Opened:
         call_id = self.new_id()
+        asked = self._ask(reading, planned, call_id=call_id, key_id=key_id, is_new=is_new)
         exchange = Exchange(
-            self._ask(reading, call_id=call_id, key_id=key_id, kept=kept),
+            asked,
             prices=reading.book.prices,
             call_id=call_id,
             read_us=reading.at_us,
             key_id=key_id or None,
+            attempt=attempt,
         )
         return Opened(
             call_id=call_id,
@@ -155,34 +195,29 @@ class Desk:
             keep_tier=lambda tier: self._keep(reading, tier),
         )
 
-    def begin_item(self, raw: bytes, headers: Mapping[str, str], *, key_id: str) -> Item:
-        """Read and plan one item of a Message Batch, and work out what it asks of its budgets, at batch rates.
+    def begin_item(self, reading: Reading, *, key_id: str) -> Item:
+        """Plan one item of a Message Batch, and work out what it asks of its budgets, at batch rates.
 
         Args:
-            raw: its `params`.
-            headers: those of the batch's request: they hold for each item.
+            reading: the item, read as a call.
             key_id: names the caller's credential, without telling it.
-
-        Raises:
-            MalformedRequest: it cannot be read as a Messages request.
         """
-        reading = self.read(raw, headers)
         reading = replace(reading, call=replace(reading.call, batch=True))
-        call_id = self.new_id()
-        asked = self._ask(reading, call_id=call_id, key_id=key_id)
+        call_id, is_new = self.new_id(), reading.kept is None and reading.call.turns <= 1
+        planned = plan(reading.call, reading.task, policy=reading.book.policy, kept=reading.kept)
         return Item(
             call_id=call_id,
             at_us=reading.at_us,
             body=reading.body,
-            asked=asked,
+            asked=self._ask(reading, planned, call_id=call_id, key_id=key_id, is_new=is_new),
             book=reading.book,
             keep_tier=lambda tier: self._keep(reading, tier),
         )
 
-    def _ask(self, reading: Reading, *, call_id: str, key_id: str, kept: str | None = None) -> Asked:
-        """Plan a call that was read, and say what it asks of its budgets."""
-        kept = reading.kept or kept
-        planned = plan(reading.call, reading.task, policy=reading.book.policy, kept=kept)
+    def _ask(
+        self, reading: Reading, planned: Plan | Refused, *, call_id: str, key_id: str, is_new: bool
+    ) -> Asked:
+        """Say what a planned call asks of its budgets; its conversation keeps its tier."""
         if isinstance(planned, Plan) and planned.decision.tier is not None:
             self._keep(reading, planned.decision.tier)
         if not isinstance(planned, Plan) or not is_counted(planned):
@@ -194,7 +229,7 @@ class Desk:
             key_id=key_id,
             prices=reading.book.prices,
             at_us=reading.at_us,
-            is_new=kept is None and reading.call.turns <= 1,
+            is_new=is_new,
             calibration=self.calibration,
         )
 

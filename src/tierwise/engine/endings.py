@@ -2,13 +2,14 @@
 
 from typing import Final, Literal
 
-from tierwise.core.effects import NoReply
+from tierwise.core.effects import NoReply, ReplyBegan
 from tierwise.core.ledger import Fault
 from tierwise.core.settlement import Ending
 from tierwise.errors import UpstreamDropped, UpstreamError, UpstreamTimeout
 from tierwise.upstream.port import Headers
 from tierwise.wire.replies import ReplyFacts
 from tierwise.wire.sse import StreamFacts
+from tierwise.wire.waits import asked_wait_us
 
 EVENT_STREAM: Final = b"text/event-stream"
 
@@ -33,6 +34,27 @@ def request_id(headers: Headers) -> str | None:
     """The provider's own id of the call."""
     value = header(headers, b"request-id")
     return None if value is None else value.decode("latin-1")[:200]
+
+
+def began(*, status: int, headers: Headers, at_us: int) -> ReplyBegan:
+    """A reply's status is here; of an error, also what it says of another try."""
+    if status < 400:
+        return ReplyBegan(at_us=at_us)
+    wait_us = asked_wait_us(
+        milliseconds=header(headers, b"retry-after-ms"),
+        seconds_or_date=header(headers, b"retry-after"),
+        at_us=at_us,
+    )
+    should_retry = _SHOULD_RETRY.get(header(headers, b"x-should-retry") or b"")
+    return ReplyBegan(at_us=at_us, status=status, should_retry=should_retry, wait_us=wait_us)
+
+
+_SHOULD_RETRY: Final = {b"true": True, b"false": False}
+
+
+def not_again(headers: Headers) -> Headers:
+    """The headers of an error whose caller is told not to try again."""
+    return [*(each for each in headers if each[0] != b"x-should-retry"), (b"x-should-retry", b"false")]
 
 
 def known(facts: StreamFacts | ReplyFacts) -> ReplyFacts:

@@ -1,7 +1,9 @@
 """Headers on their way through: hop-by-hop ones end here, credentials go only to the provider, ours are ours."""
 
+import re
 from collections.abc import Iterable
 from decimal import Decimal
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final
 from urllib.parse import quote
@@ -53,6 +55,17 @@ def credential_id(headers: Headers) -> str:
     return "gateway"
 
 
+def attempt_number(headers: Headers) -> int:
+    """Which attempt at its call a request is, by the count of the provider's SDK; 1 where it counts none."""
+    for name, value in headers:
+        if name == b"x-stainless-retry-count" and _RETRY_COUNT.fullmatch(value):
+            return int(value) + 1
+    return 1
+
+
+_RETRY_COUNT: Final = re.compile(rb"[0-9]{1,3}")
+
+
 def budget_headers(denied: Denied, *, at_us: int) -> list[tuple[bytes, bytes]]:
     """What a refusal tells machines: whose limit it is, what it holds, and when its window ends.
 
@@ -99,14 +112,17 @@ def betas_for(changes: tuple[Change, ...]) -> tuple[bytes, ...]:
 
 
 def outgoing_headers(
-    headers: Headers, *, key: str | None, betas: tuple[bytes, ...] = ()
+    headers: Headers, *, key: str | None, betas: tuple[bytes, ...] = (), replaces: bool = False
 ) -> list[tuple[bytes, bytes]]:
     """The headers that go to the provider: the caller's, without hop-by-hop ones and ours.
 
     The reply is asked for without encoding, so that its bytes can be read on their way. `key` is the gateway's
-    own, for a caller that brings none; `betas` are flags that the body needs beside the caller's.
+    own, for a caller that brings none; where it `replaces` the caller's, that was meant for the gateway, and no
+    credential of the caller's goes on. `betas` are flags that the body needs beside the caller's.
     """
     named = _named_by_connection(headers)
+    if replaces:
+        headers = [pair for pair in headers if pair[0] not in CREDENTIALS]
     sent = [
         (name, value)
         for name, value in headers
@@ -126,9 +142,11 @@ def returned_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
     return [(name, value) for name, value in headers if name not in HOP_BY_HOP and name not in named]
 
 
-def own_headers(call_id: str, plan: Plan | Refused) -> list[tuple[bytes, bytes]]:
-    """What the gateway tells of a call in its reply."""
+def own_headers(call_id: str, plan: Plan | Refused, *, attempt: int = 1) -> list[tuple[bytes, bytes]]:
+    """What the gateway tells of a call in its reply; of an attempt that is not the first, also its number."""
     told: list[tuple[bytes, bytes]] = [(b"x-tierwise-call-id", call_id.encode())]
+    if attempt > 1:
+        told.append((b"x-tierwise-attempt", b"%d" % attempt))
     task = plan.task
     if task.type is not None:
         told.append((b"x-tierwise-task-type", safe(task.type)))
@@ -147,6 +165,7 @@ def own_headers(call_id: str, plan: Plan | Refused) -> list[tuple[bytes, bytes]]
     return told
 
 
+@lru_cache(maxsize=1024)
 def safe(text: str) -> bytes:
     """Write text so that it can stand in a header, whatever it holds."""
     return quote(text, safe="/-._~ ,;:()@").encode()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import closing, suppress
 from typing import Final, Protocol
 
+from tierwise.core.attempts import TryAgain
 from tierwise.core.budgets import Claim
 from tierwise.core.changes import Change
 from tierwise.core.effects import (
@@ -26,7 +27,6 @@ from tierwise.core.effects import (
     Recorded,
     Relay,
     Release,
-    ReplyBegan,
     ReplyEnded,
     Reserve,
     Send,
@@ -37,7 +37,18 @@ from tierwise.core.ledger import Entry, Fault, SetAside
 from tierwise.core.settlement import Ending
 from tierwise.engine.budgets import AsyncBudgets, Warnings
 from tierwise.engine.desk import Opened
-from tierwise.engine.endings import cut, ended, given_up, known, no_reply, not_sent, readable, streams
+from tierwise.engine.endings import (
+    began,
+    cut,
+    ended,
+    given_up,
+    known,
+    no_reply,
+    not_again,
+    not_sent,
+    readable,
+    streams,
+)
 from tierwise.engine.ledger import AsyncLedger
 from tierwise.errors import UpstreamError
 from tierwise.upstream.port import Headers, Outgoing, Reply, Upstream
@@ -120,6 +131,14 @@ class RelayDriver:
         self._reply: Reply | None = None
         self._held = b""
         self._cancelled = False
+        self.again: TryAgain | None = None
+        """The attempt that is to be made, where the call ended without a reply for its caller."""
+
+    @property
+    def cut_reply(self) -> tuple[int, Headers, bytes]:
+        """Status, headers and body of the whole reply that its cap cut, where `again` is for a longer one."""
+        assert self._reply is not None
+        return self._reply.status, self._reply.headers, self._held
 
     async def run(self) -> None:
         """Perform effects until the exchange is done.
@@ -163,14 +182,18 @@ class RelayDriver:
                 return await self._record(entry)
             case Send(changes=changes):
                 return await self._send(changes)
-            case Relay():
-                return await self._relay()
+            case Relay(aside=True):
+                return await self._read_aside()
+            case Relay(last=last):
+                return await self._relay(last=last)
             case Release():
                 await self._caller.finish(self._held)
             case BreakOff():
                 await self._break_off()
             case Answer():
                 await self._caller.answer(effect)
+            case TryAgain():
+                self.again = effect
         return None
 
     async def _unless_left(self, asking: Coroutine[None, None, Event]) -> Event:
@@ -225,13 +248,31 @@ class RelayDriver:
             self._cancelled = True
             error, fault = self._who_left()
             return CallerLeft(ending=given_up(at_us=self._clock(), error=error, fault=fault))
-        return ReplyBegan(at_us=self._clock())
+        reply = self._reply
+        return began(status=reply.status, headers=reply.headers, at_us=self._clock())
 
-    async def _relay(self) -> Event:
+    async def _read_aside(self) -> Event:
+        """Read an error to its end, so that its connection can be used again; its caller gets another reply."""
+        reply = self._reply
+        assert reply is not None
+        facts = ReplyFacts(finished=False)
+        try:
+            facts = read_reply(await reply.read(), status=reply.status)
+        except UpstreamError:
+            reply.close()
+        except asyncio.CancelledError:
+            self._cancelled = True
+            reply.close()
+            return CallerLeft(ending=self._cut(reply, facts, *self._who_left()))
+        return ReplyEnded(
+            ending=ended(facts, status=reply.status, headers=reply.headers, at_us=self._clock())
+        )
+
+    async def _relay(self, *, last: bool) -> Event:
         reply = self._reply
         assert reply is not None
         headers = reply.headers
-        self._caller.begin(reply.status, headers)
+        self._caller.begin(reply.status, not_again(headers) if last else headers)
         facts: StreamFacts | ReplyFacts = ReplyFacts(finished=False)
         try:
             if streams(headers):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator
 from contextlib import closing, suppress
 from typing import Protocol
 
+from tierwise.core.attempts import TryAgain
 from tierwise.core.changes import Change
 from tierwise.core.effects import (
     Answer,
@@ -26,7 +27,6 @@ from tierwise.core.effects import (
     Recorded,
     Relay,
     Release,
-    ReplyBegan,
     ReplyEnded,
     Reserve,
     Send,
@@ -37,7 +37,7 @@ from tierwise.core.ledger import Fault
 from tierwise.core.settlement import Ending
 from tierwise.engine.budgets import LOOKS_AGAIN_S, BudgetStore, Warnings
 from tierwise.engine.desk import Opened
-from tierwise.engine.endings import cut, ended, known, no_reply, readable, streams
+from tierwise.engine.endings import began, cut, ended, known, no_reply, not_again, readable, streams
 from tierwise.engine.ledger import SyncLedger
 from tierwise.errors import CallerGone, UpstreamError
 from tierwise.upstream.port import Headers, Outgoing, SyncReply, SyncUpstream
@@ -113,6 +113,8 @@ class SyncRelayDriver:
         self._clock = clock
         self._reply: SyncReply | None = None
         self._held = b""
+        self.again: TryAgain | None = None
+        """The attempt that is to be made, where the call ended without a reply for its caller."""
 
     def run(self) -> None:
         """Perform effects until the exchange is done, or nobody is left to take the last of them.
@@ -140,7 +142,11 @@ class SyncRelayDriver:
             while effects:
                 event = None
                 for effect in effects:
-                    event = (yield from self._relay()) if isinstance(effect, Relay) else self._perform(effect)
+                    event = (
+                        (yield from self._relay(effect))
+                        if isinstance(effect, Relay)
+                        else self._perform(effect)
+                    )
                 effects = () if event is None else self._exchange.receive(event)
 
     def _perform(self, effect: Effect) -> Event | None:
@@ -173,6 +179,8 @@ class SyncRelayDriver:
                 self._break_off()
             case Answer():
                 self._caller.answer(effect)
+            case TryAgain():
+                self.again = effect
         return None
 
     def _count(self, changes: tuple[Change, ...]) -> Event:
@@ -189,15 +197,29 @@ class SyncRelayDriver:
             self._reply = self._upstream.send(self._outgoing(changes))
         except UpstreamError as error:
             return no_reply(error, at_us=self._clock())
-        return ReplyBegan(at_us=self._clock())
+        reply = self._reply
+        return began(status=reply.status, headers=reply.headers, at_us=self._clock())
 
-    def _relay(self) -> Generator[None, None, Event]:
+    def _read_aside(self, reply: SyncReply) -> Event:
+        """Read an error to its end, so that its connection can be used again; its caller gets another reply."""
+        facts = ReplyFacts(finished=False)
+        try:
+            facts = read_reply(reply.read(), status=reply.status)
+        except UpstreamError:
+            reply.close()
+        return ReplyEnded(
+            ending=ended(facts, status=reply.status, headers=reply.headers, at_us=self._clock())
+        )
+
+    def _relay(self, how: Relay) -> Generator[None, None, Event]:
         reply = self._reply
         assert reply is not None
+        if how.aside:
+            return self._read_aside(reply)
         headers = reply.headers
         facts: StreamFacts | ReplyFacts = ReplyFacts(finished=False)
         try:
-            self._caller.begin(reply.status, headers)
+            self._caller.begin(reply.status, not_again(headers) if how.last else headers)
             if streams(headers):
                 facts = StreamFacts()
                 yield from self._relay_stream(reply, facts)

@@ -2,21 +2,21 @@
 
 Each second, the settlements and top-ups that were written by hand or by another gateway reach the budgets. Each
 minute, reservations of unknown cost that were kept for long enough (items of Message Batches for as long as their
-results can be fetched) are posted as assumed, accounts of ended windows
-are forgotten, and what texts' tokens were is learned again. A ledger that cannot be read is tried again.
+results can be fetched) are posted as assumed, accounts of ended windows are forgotten, and what texts' tokens and
+replies' lengths were is learned again. The ledger stays open; where it cannot be read, it is opened again.
 """
 
 import logging
 import threading
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Final, Protocol
 
 from tierwise.core.ledger import Entry, Settled, ToppedUp
 from tierwise.engine.budgets import BudgetStore
 from tierwise.engine.desk import Desk
 from tierwise.errors import BudgetStoreError, LedgerError
-from tierwise.stores.ledger.learning import calibration
+from tierwise.stores.ledger.learning import calibration, lengths
 from tierwise.stores.ledger.query import Reader
 from tierwise.stores.ledger.reservations import overdue, told_since
 
@@ -28,7 +28,8 @@ ROUND_TICKS: Final = 60
 FAREWELL_S: Final = 5.0
 """How long an end waits for a ledger that is being read."""
 FORGOTTEN_AFTER_S: Final = 3600
-"""How long after its window an account is still held: no call waits as long between its reading and its claim."""
+"""How long after its window an account is still held, beside the longest wait for money: no call takes as long from
+its reading to its claim."""
 
 
 ITEMS_FOR_S: Final = 30 * 86_400
@@ -65,7 +66,7 @@ class Upkeep:
             position: up to which entries of the ledger the budgets know what was told.
             budgets: the accounts.
             forgetful: the accounts, where this process holds them.
-            desk: holds the policy in force, and is told of texts' tokens.
+            desk: holds the policy in force, and is told of texts' tokens and replies' lengths.
             clock: tells microseconds since 1970 UTC.
         """
         self._read = read
@@ -75,6 +76,7 @@ class Upkeep:
         self._forgetful = forgetful
         self._desk = desk
         self._clock = clock
+        self._reader: Reader | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tierwise-upkeep", daemon=True)
 
@@ -85,11 +87,14 @@ class Upkeep:
     def close(self) -> None:
         """End the thread, but do not wait long for a ledger that is being read."""
         self._stop.set()
-        self._thread.join(FAREWELL_S)
+        if self._thread.ident is None:
+            self._let_go()
+        else:
+            self._thread.join(FAREWELL_S)
 
     def tick(self) -> None:
         """Take in what was told since the last time."""
-        with closing(self._read()) as ledger:
+        with self._ledger() as ledger:
             self._position, told = told_since(ledger, self._position)
         for entry in told:
             try:
@@ -101,11 +106,13 @@ class Upkeep:
         """Do what is done each minute."""
         policy = self._desk.book.policy
         now = self._clock()
-        with closing(self._read()) as ledger:
+        with self._ledger() as ledger:
             before_us = now - policy.keep_for_s * 1_000_000
             late = overdue(ledger, before_us, items_before_us=min(before_us, now - ITEMS_FOR_S * 1_000_000))
             if policy.prompt_bound == "calibrated":
                 self._desk.calibration = calibration(ledger)
+            if any(contract.on_truncation == "escalate" for contract in policy.contracts.values()):
+                self._desk.lengths = lengths(ledger)
         for each in late:
             kept_s = (now - each.at_us) // 1_000_000
             note = f"kept for {kept_s} s, and nobody could say what it cost: its worst case"
@@ -119,7 +126,23 @@ class Upkeep:
                 "%d reservations of unknown cost were posted as assumed, at their worst case", len(late)
             )
         if self._forgetful is not None:
-            self._forgetful.forget_ended(now - FORGOTTEN_AFTER_S * 1_000_000)
+            self._forgetful.forget_ended(now - (policy.queue_for_s + FORGOTTEN_AFTER_S) * 1_000_000)
+
+    @contextmanager
+    def _ledger(self) -> Generator[Reader]:
+        """The ledger, opened where it is not open."""
+        try:
+            if self._reader is None:
+                self._reader = self._read()
+            yield self._reader
+        except LedgerError:
+            self._let_go()
+            raise
+
+    def _let_go(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
 
     def _tell(self, entry: Settled | ToppedUp) -> None:
         match entry:
@@ -129,6 +152,12 @@ class Upkeep:
                 self._budgets.top_up(entry_id, account, amount)
 
     def _run(self) -> None:
+        try:
+            self._look()
+        finally:
+            self._let_go()
+
+    def _look(self) -> None:
         ticks = 0
         while not self._stop.wait(TICK_S):
             try:

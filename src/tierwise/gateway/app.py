@@ -10,7 +10,8 @@ import msgspec
 from tierwise.engine.doors import MESSAGES
 from tierwise.gateway.asgi import Message, Receive, Scope, Send, answer
 from tierwise.gateway.batches import batches, is_of_batches
-from tierwise.gateway.errors import answer_error
+from tierwise.gateway.door import UNKNOWN_KEY
+from tierwise.gateway.errors import answer_error, turn_away
 from tierwise.gateway.messages import Parts, messages
 from tierwise.gateway.models import MODELS, models
 from tierwise.gateway.passthrough import pass_through
@@ -68,7 +69,10 @@ class Gateway:
         match scope["method"], path:
             case "GET" | "HEAD", "/tierwise/health":
                 health = parts.health()
-                await _json(send, 200 if health["status"] == "ok" else 503, health)
+                told = health if self._shows(scope, parts) else {"status": health["status"]}
+                await _json(send, 200 if health["status"] == "ok" else 503, told)
+            case "GET" | "HEAD", "/tierwise/meters" if not self._shows(scope, parts):
+                await turn_away(send, UNKNOWN_KEY)
             case "GET" | "HEAD", "/tierwise/meters":
                 await _json(send, 200, parts.meters.snapshot())
             case "GET" | "HEAD", "/" | "/api/hello":
@@ -76,6 +80,9 @@ class Gateway:
             case _:
                 known = "The provider's API is under /v1/, Tierwise's own under /tierwise/."
                 await answer_error(send, "not-found", f"There is no {path} here. {known}")
+
+    def _shows(self, scope: Scope, parts: Parts) -> bool:
+        return parts.door.shows(scope["headers"], parts.desk.book.policy.clients)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()

@@ -13,33 +13,17 @@ from tierwise.engine.batch_results import BatchResults
 from tierwise.engine.batches import Declined, OpenedBatch
 from tierwise.engine.doors import BATCHES
 from tierwise.engine.endings import readable, why_no_reply
-from tierwise.engine.headers import (
-    budget_headers,
-    credential_id,
-    has_credential,
-    outgoing_headers,
-    readable_headers,
-    returned_headers,
-)
+from tierwise.engine.headers import budget_headers, readable_headers, returned_headers
 from tierwise.errors import MalformedRequest, UpstreamError
-from tierwise.gateway.asgi import (
-    LARGEST_BATCH,
-    BodyTooLarge,
-    CallerLeftEarly,
-    Receive,
-    Scope,
-    Send,
-    answer,
-    read_body,
-)
-from tierwise.gateway.errors import answer_error
-from tierwise.gateway.messages import NO_CREDENTIAL, Parts, target
+from tierwise.gateway.asgi import LARGEST_BATCH, Receive, Scope, Send, answer
+from tierwise.gateway.door import Stopped, Visitor, stopped_by_type, stopped_on_the_way
+from tierwise.gateway.errors import answer_error, turn_away
+from tierwise.gateway.intake import BodyRefused, CallerLeftEarly, read_body
+from tierwise.gateway.messages import Parts, headers_for, target
 from tierwise.gateway.passthrough import relay
-from tierwise.upstream.port import Headers, Outgoing, Reply
+from tierwise.upstream.port import Outgoing, Reply
 from tierwise.wire.batches import at_this_address
 from tierwise.wire.replies import read_reply
-
-TOO_LARGE: Final = "The batch is larger than the 256 MB that the provider takes."
 
 _RESULTS: Final = re.compile(re.escape(BATCHES) + "/([^/]+)/results")
 
@@ -51,27 +35,36 @@ def is_of_batches(path: str) -> bool:
 
 async def batches(scope: Scope, receive: Receive, send: Send, parts: Parts) -> None:
     """Serve a request about batches."""
+    visitor = parts.door.enter(scope["headers"], parts.desk.book.policy.clients, key=parts.key)
+    if isinstance(visitor, Stopped):
+        return await turn_away(send, visitor)
     creates = scope["method"] == "POST" and scope["path"] == BATCHES
+    stopped = None if creates else stopped_on_the_way(visitor.client, scope["method"], scope["path"])
+    if stopped is not None:
+        return await turn_away(send, stopped)
     if creates and parts.ledger.trouble is not None:
         sentence = f"Tierwise cannot record calls now and sends none: {parts.ledger.trouble}"
         return await answer_error(send, "ledger", sentence)
-    if parts.key is None and not has_credential(scope["headers"]):
-        return await answer_error(send, "no-credential", NO_CREDENTIAL)
     try:
-        body = await read_body(receive, LARGEST_BATCH)
-    except BodyTooLarge:
-        return await answer_error(send, "too-large", TOO_LARGE)
+        body = await read_body(scope, receive, parts.intake, largest=LARGEST_BATCH)
+    except BodyRefused as refused:
+        return await turn_away(send, refused)
     except CallerLeftEarly:
         return None
     if creates:
-        return await _create(scope, send, parts, body)
-    return await _pass(scope, send, parts, body)
+        return await _create(scope, send, parts, visitor, body)
+    return await _pass(scope, send, parts, visitor, body)
 
 
-async def _create(scope: Scope, send: Send, parts: Parts, body: bytes) -> None:
-    key_id = credential_id(scope["headers"])
+async def _create(scope: Scope, send: Send, parts: Parts, visitor: Visitor, body: bytes) -> None:
+    def forbids(task_type: str | None) -> str | None:
+        stopped = stopped_by_type(visitor.client, task_type)
+        return None if stopped is None else stopped.sentence
+
     try:
-        opened = await parts.batches.open(body, readable_headers(scope["headers"]), key_id=key_id)
+        opened = await parts.batches.open(
+            body, readable_headers(scope["headers"]), key_id=visitor.key_id, forbids=forbids
+        )
     except MalformedRequest as error:
         return await answer_error(send, "malformed", str(error))
     if isinstance(opened, Declined):
@@ -80,7 +73,7 @@ async def _create(scope: Scope, send: Send, parts: Parts, body: bytes) -> None:
         sentence = "The reservations of this batch could not be written down in time, so it was not sent."
         return await answer_error(send, "ledger", sentence)
     parts.meters.calls += len(opened.items)
-    return await _send_out(scope, send, parts, opened)
+    return await _send_out(scope, send, parts, visitor, opened)
 
 
 async def _decline(send: Send, declined: Declined) -> None:
@@ -92,9 +85,9 @@ def _of_budget(denied: Denied, at_us: int) -> tuple[tuple[bytes, bytes], ...]:
     return tuple(budget_headers(denied, at_us=at_us))
 
 
-async def _send_out(scope: Scope, send: Send, parts: Parts, opened: OpenedBatch) -> None:
+async def _send_out(scope: Scope, send: Send, parts: Parts, visitor: Visitor, opened: OpenedBatch) -> None:
     try:
-        reply = await parts.upstream.send(_outgoing(scope, parts, opened.body, opened.betas))
+        reply = await parts.upstream.send(_outgoing(scope, parts, visitor, opened.body, opened.betas))
         with closing(reply):
             body = await reply.read()
     except UpstreamError as error:
@@ -108,10 +101,10 @@ async def _send_out(scope: Scope, send: Send, parts: Parts, opened: OpenedBatch)
     return await _answer(send, reply, body)
 
 
-async def _pass(scope: Scope, send: Send, parts: Parts, body: bytes) -> None:
+async def _pass(scope: Scope, send: Send, parts: Parts, visitor: Visitor, body: bytes) -> None:
     parts.meters.passed_through += 1
     try:
-        reply = await parts.upstream.send(_outgoing(scope, parts, body))
+        reply = await parts.upstream.send(_outgoing(scope, parts, visitor, body))
         if reply.status != 200 or not readable(reply.headers):
             return await relay(reply, send)
         if scope["method"] == "GET" and (fetched := _RESULTS.fullmatch(scope["path"])):
@@ -158,6 +151,8 @@ async def _answer(send: Send, reply: Reply, body: bytes) -> None:
     await answer(send, reply.status, headers, body)
 
 
-def _outgoing(scope: Scope, parts: Parts, body: bytes, betas: tuple[bytes, ...] = ()) -> Outgoing:
-    headers: Headers = outgoing_headers(scope["headers"], key=parts.key, betas=betas)
+def _outgoing(
+    scope: Scope, parts: Parts, visitor: Visitor, body: bytes, betas: tuple[bytes, ...] = ()
+) -> Outgoing:
+    headers = headers_for(scope, parts, visitor, betas=betas)
     return Outgoing(method=scope["method"], target=target(scope), headers=headers, body=body)

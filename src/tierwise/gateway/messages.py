@@ -1,30 +1,32 @@
 """`POST /v1/messages`: the road that this project is about. The hot path."""
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tierwise.core.changes import Change
+from tierwise.core.planning import Plan
+from tierwise.engine.auditor import Auditor, Candidate
 from tierwise.engine.balances import SharedConversations
 from tierwise.engine.batches import BatchDesk
 from tierwise.engine.budgets import AsyncBudgets, Warnings
-from tierwise.engine.desk import Desk, Opened
+from tierwise.engine.desk import Desk, Opened, Reading
 from tierwise.engine.doors import COUNT_TOKENS
 from tierwise.engine.headers import (
     betas_for,
-    credential_id,
-    has_credential,
     outgoing_headers,
     own_headers,
     readable_headers,
 )
 from tierwise.engine.ledger import AsyncLedger
-from tierwise.engine.relay import RelayDriver
+from tierwise.engine.relay import Caller, RelayDriver
 from tierwise.errors import MalformedRequest
-from tierwise.gateway.asgi import BodyTooLarge, CallerLeftEarly, Receive, Scope, Send, read_body
-from tierwise.gateway.caller import AsgiCaller
-from tierwise.gateway.errors import answer_error
+from tierwise.gateway.asgi import Receive, Scope, Send
+from tierwise.gateway.caller import AsgiCaller, CallerWithCutReply
+from tierwise.gateway.door import Door, Stopped, Visitor, stopped_by_type
+from tierwise.gateway.errors import answer_error, turn_away
+from tierwise.gateway.intake import BodyRefused, CallerLeftEarly, Intake, read_body
 from tierwise.gateway.meters import Meters
 from tierwise.stores.ledger.query import Reader
 from tierwise.upstream.port import Outgoing, Upstream
@@ -43,93 +45,184 @@ class Parts:
     meters: Meters
     clock: Callable[[], int]
     key: str | None
-    """The gateway's own credential, for callers that bring none."""
+    """The gateway's own credential: for callers that bring none, and for clients. A file of it may change."""
     health: Callable[[], dict[str, Any]]
     """Tells how the gateway is."""
     batches: BatchDesk
     read: Callable[[], Reader]
     """Opens the ledger for reading."""
+    door: Door = field(default_factory=Door)
+    intake: Intake = field(default_factory=Intake)
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    """Waits for some seconds."""
     conversations: SharedConversations | None = None
     """Conversations that other gateways may know; None where there is no other."""
+    auditor: Auditor | None = None
+    """Compares tiers in the background; None compares nothing."""
 
 
 async def messages(scope: Scope, receive: Receive, send: Send, parts: Parts) -> None:
     """Read, decide, send, relay, record."""
     headers = scope["headers"]
+    visitor = parts.door.enter(headers, parts.desk.book.policy.clients, key=parts.key)
+    if isinstance(visitor, Stopped):
+        return await turn_away(send, visitor)
     if parts.ledger.trouble is not None:
         sentence = f"Tierwise cannot record calls now and sends none: {parts.ledger.trouble}"
         return await answer_error(send, "ledger", sentence)
-    if parts.key is None and not has_credential(headers):
-        return await answer_error(send, "no-credential", NO_CREDENTIAL)
     try:
-        raw = await read_body(receive)
+        raw = await read_body(scope, receive, parts.intake)
         reading = parts.desk.read(raw, readable_headers(headers))
-    except BodyTooLarge:
-        return await answer_error(send, "too-large", TOO_LARGE)
+    except BodyRefused as refused:
+        return await turn_away(send, refused)
     except CallerLeftEarly:
         return None
     except MalformedRequest as error:
         return await answer_error(send, "malformed", str(error))
+    stopped = stopped_by_type(visitor.client, reading.task.type)
+    if stopped is not None:
+        return await turn_away(send, stopped)
     kept = None
     if reading.is_strange and reading.conversation is not None and parts.conversations is not None:
         kept = await parts.conversations.tier(reading.conversation)
-    opened = parts.desk.begin(reading, key_id=credential_id(headers), kept=kept)
-    return await _relay(scope, receive, send, parts, opened)
+    opened = parts.desk.begin(reading, key_id=visitor.key_id, kept=kept, tries_again=True)
+    caller = AsgiCaller(send)
+    request = _Request(scope, parts, visitor, caller, reading)
+    candidate = _candidate(request, opened)
+    watch = _watch(receive, caller)
+    parts.meters.in_flight += 1
+    try:
+        await _attempts(request, opened, candidate)
+    finally:
+        parts.meters.in_flight -= 1
+        watch.cancel()
+    if parts.auditor is not None and candidate is not None:
+        parts.auditor.offer(candidate)
+    return None
 
 
-NO_CREDENTIAL = (
-    "There is no key: send `x-api-key` or `authorization`, or start the gateway with ANTHROPIC_API_KEY in its "
-    "environment."
-)
-TOO_LARGE = "The request is larger than the 32 MB that the provider takes."
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What is the same at all attempts at one request."""
+
+    scope: Scope
+    parts: Parts
+    visitor: Visitor
+    caller: AsgiCaller
+    reading: Reading
 
 
-async def _relay(scope: Scope, receive: Receive, send: Send, parts: Parts, opened: Opened) -> None:
-    meters = parts.meters
-    caller = AsgiCaller(
-        send, call_id=opened.call_id, own_headers=lambda: own_headers(opened.call_id, opened.plan)
+def _candidate(request: _Request, opened: Opened) -> Candidate | None:
+    """Draw whether the call's first attempt is to be compared with another tier's."""
+    auditor = request.parts.auditor
+    if auditor is None:
+        return None
+    return auditor.consider(
+        request.reading,
+        opened,
+        key_id=request.visitor.key_id,
+        outgoing=lambda changes: _again(_outgoing(request, opened, changes)),
     )
+
+
+async def _attempts(request: _Request, opened: Opened, candidate: Candidate | None) -> None:
+    """Make one attempt after the other, until one has a reply that is passed on."""
+    parts, caller = request.parts, request.caller
+    first: Caller = caller if candidate is None else candidate.listen(caller)
+    taker = first
+    while True:
+        driver = await _attempt(request, opened, taker)
+        again = driver.again
+        if again is None:
+            return
+        if again.lengthens:
+            taker = CallerWithCutReply(caller, _cut_reply(caller, opened, driver))
+        elif taker is first:
+            taker = caller
+        try:
+            await parts.sleep((again.at_us - parts.clock()) / 1_000_000)
+        except asyncio.CancelledError:
+            if caller.gone:
+                return
+            raise
+        opened = parts.desk.begin_again(request.reading, again, key_id=request.visitor.key_id)
+
+
+async def _attempt(request: _Request, opened: Opened, taker: Caller) -> RelayDriver:
+    parts, caller = request.parts, request.caller
+    _answer_for(caller, opened)
     driver = RelayDriver(
         opened,
-        outgoing=lambda changes: _outgoing(scope, parts, opened, changes),
-        counting=lambda changes: _counting(scope, parts, opened, changes),
+        outgoing=lambda changes: _outgoing(request, opened, changes),
+        counting=lambda changes: _counting(request, opened, changes),
         upstream=parts.upstream,
         ledger=parts.ledger,
         budgets=parts.budgets,
         warnings=parts.warnings,
-        caller=caller,
+        caller=taker,
         clock=parts.clock,
     )
-    watch = _watch(receive, caller)
-    meters.calls += 1
-    meters.in_flight += 1
-    try:
-        await driver.run()
-    finally:
-        meters.in_flight -= 1
-        watch.cancel()
+    parts.meters.calls += 1
+    await driver.run()
     upstream_us = opened.exchange.upstream_us
     if upstream_us is not None and not caller.gone:
-        meters.added.add(parts.clock() - opened.exchange.read_us - upstream_us)
+        parts.meters.added.add(parts.clock() - opened.exchange.read_us - upstream_us)
+    return driver
 
 
-def _outgoing(scope: Scope, parts: Parts, opened: Opened, changes: tuple[Change, ...]) -> Outgoing:
+def _answer_for(caller: AsgiCaller, opened: Opened) -> None:
+    number = opened.exchange.attempt.number
+    caller.answers_for(opened.call_id, lambda: own_headers(opened.call_id, opened.plan, attempt=number))
+
+
+def _cut_reply(caller: AsgiCaller, opened: Opened, driver: RelayDriver) -> Callable[[], Awaitable[None]]:
+    """Passes on the reply that was cut, as if there had been no attempt after it."""
+    status, headers, body = driver.cut_reply
+
+    async def pass_on() -> None:
+        plan = opened.plan
+        if isinstance(plan, Plan) and plan.decision.tier is not None:
+            opened.keep_tier(plan.decision.tier)
+        _answer_for(caller, opened)
+        caller.begin(status, headers)
+        await caller.finish(body)
+
+    return pass_on
+
+
+def _outgoing(request: _Request, opened: Opened, changes: tuple[Change, ...]) -> Outgoing:
     return Outgoing(
         method="POST",
-        target=target(scope),
-        headers=outgoing_headers(scope["headers"], key=parts.key, betas=betas_for(changes)),
+        target=target(request.scope),
+        headers=headers_for(request.scope, request.parts, request.visitor, betas=betas_for(changes)),
         body=rewrite(opened.body, changes),
+        address=opened.exchange.attempt.number - 1,
     )
 
 
-def _counting(scope: Scope, parts: Parts, opened: Opened, changes: tuple[Change, ...]) -> Outgoing:
-    query: bytes = scope["query_string"]
+def _again(outgoing: Outgoing) -> Outgoing:
+    """The same request as another call: without the key by which the provider would give the first one's reply."""
+    headers = [(name, value) for name, value in outgoing.headers if name != b"idempotency-key"]
+    return replace(outgoing, headers=headers)
+
+
+def _counting(request: _Request, opened: Opened, changes: tuple[Change, ...]) -> Outgoing:
+    query: bytes = request.scope["query_string"]
     return Outgoing(
         method="POST",
         target=f"{COUNT_TOKENS}?{query.decode('latin-1')}" if query else COUNT_TOKENS,
-        headers=outgoing_headers(scope["headers"], key=parts.key, betas=betas_for(changes)),
+        headers=headers_for(request.scope, request.parts, request.visitor, betas=betas_for(changes)),
         body=counting_body(opened.body, changes),
+        address=opened.exchange.attempt.number - 1,
     )
+
+
+def headers_for(
+    scope: Scope, parts: Parts, visitor: Visitor, *, betas: tuple[bytes, ...] = ()
+) -> list[tuple[bytes, bytes]]:
+    """The headers that go to the provider for a visitor: a client's key stays here."""
+    replaces = visitor.client is not None
+    return outgoing_headers(scope["headers"], key=parts.key, betas=betas, replaces=replaces)
 
 
 def target(scope: Scope) -> str:

@@ -10,11 +10,13 @@ from urllib.parse import parse_qs
 from tierwise.core.policy import Policy
 from tierwise.core.tasks import virtual_type
 from tierwise.engine.endings import readable, why_no_reply
-from tierwise.engine.headers import has_credential, outgoing_headers, returned_headers
+from tierwise.engine.headers import returned_headers
 from tierwise.errors import UpstreamError
-from tierwise.gateway.asgi import CallerLeftEarly, Receive, Scope, Send, answer, read_body
-from tierwise.gateway.errors import answer_error
-from tierwise.gateway.messages import NO_CREDENTIAL, Parts, target
+from tierwise.gateway.asgi import Receive, Scope, Send, answer
+from tierwise.gateway.door import Stopped, Visitor
+from tierwise.gateway.errors import answer_error, turn_away
+from tierwise.gateway.intake import BodyRefused, CallerLeftEarly, read_body
+from tierwise.gateway.messages import Parts, headers_for, target
 from tierwise.gateway.passthrough import pass_through, relay
 from tierwise.upstream.port import Outgoing
 from tierwise.wire.models import VirtualModel, virtual_model, virtual_page, with_virtual_models
@@ -29,11 +31,12 @@ async def models(scope: Scope, receive: Receive, send: Send, parts: Parts) -> No
     path: str = scope["path"]
     if scope["method"] != "GET":
         return await pass_through(scope, receive, send, parts)
-    if parts.key is None and not has_credential(scope["headers"]):
-        return await answer_error(send, "no-credential", NO_CREDENTIAL)
-    listed = virtual_models(parts.desk.book.policy)
+    visitor = parts.door.enter(scope["headers"], parts.desk.book.policy.clients, key=parts.key)
+    if isinstance(visitor, Stopped):
+        return await turn_away(send, visitor)
+    listed = virtual_models(parts.desk.book.policy, visitor)
     if path == MODELS:
-        return await _list(scope, receive, send, parts, listed)
+        return await _list(scope, receive, send, parts, visitor=visitor, listed=listed)
     name = virtual_type(path.removeprefix(MODELS + "/"))
     if name is None:
         return await pass_through(scope, receive, send, parts)
@@ -43,18 +46,27 @@ async def models(scope: Scope, receive: Receive, send: Send, parts: Parts) -> No
     return await answer(send, 200, _JSON, virtual_model(found))
 
 
-def virtual_models(policy: Policy) -> list[VirtualModel]:
-    """The policy's task types, in its order."""
+def virtual_models(policy: Policy, visitor: Visitor) -> list[VirtualModel]:
+    """The policy's task types, in its order; for a client, those that it may call."""
     return [
         VirtualModel(
             id=f"task/{name}",
             display_name=name if contract.description is None else f"{name}: {contract.description}",
         )
         for name, contract in policy.contracts.items()
+        if visitor.client is None or visitor.client.may_call(name)
     ]
 
 
-async def _list(scope: Scope, receive: Receive, send: Send, parts: Parts, listed: list[VirtualModel]) -> None:
+async def _list(
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    parts: Parts,
+    *,
+    visitor: Visitor,
+    listed: list[VirtualModel],
+) -> None:
     query = parse_qs(scope["query_string"].decode("latin-1"))
     (after,) = query.get("after_id", [""])[:1]
     if virtual_type(after) is not None:
@@ -62,7 +74,7 @@ async def _list(scope: Scope, receive: Receive, send: Send, parts: Parts, listed
     lifecycles = query.get("lifecycle[]", query.get("lifecycle", ["active"]))
     if "before_id" in query or "active" not in lifecycles:
         return await pass_through(scope, receive, send, parts)
-    return await _appended(scope, receive, send, parts, listed)
+    return await _appended(scope, receive, send, parts, visitor=visitor, listed=listed)
 
 
 def _after(after: str, listed: list[VirtualModel]) -> list[VirtualModel]:
@@ -71,18 +83,26 @@ def _after(after: str, listed: list[VirtualModel]) -> list[VirtualModel]:
 
 
 async def _appended(
-    scope: Scope, receive: Receive, send: Send, parts: Parts, listed: list[VirtualModel]
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    parts: Parts,
+    *,
+    visitor: Visitor,
+    listed: list[VirtualModel],
 ) -> None:
     parts.meters.passed_through += 1
     try:
-        body = await read_body(receive)
-        headers = outgoing_headers(scope["headers"], key=parts.key)
+        body = await read_body(scope, receive, parts.intake)
+        headers = headers_for(scope, parts, visitor)
         outgoing = Outgoing(method="GET", target=target(scope), headers=headers, body=body)
         reply = await parts.upstream.send(outgoing)
         if reply.status != 200 or not readable(reply.headers):
             return await relay(reply, send)
         with closing(reply):
             page = await reply.read()
+    except BodyRefused as refused:
+        return await turn_away(send, refused)
     except CallerLeftEarly:
         return None
     except UpstreamError as error:

@@ -2,22 +2,25 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tierwise.config import Book
-from tierwise.engine.balances import Balances, hold_balances
+from tierwise.engine.auditor import Auditor
+from tierwise.engine.balances import Balances, hold_balances, upkeep_of
 from tierwise.engine.batches import BatchDesk
 from tierwise.engine.budgets import Warnings
 from tierwise.engine.clock import call_ids, now_us
 from tierwise.engine.desk import Desk
 from tierwise.engine.ledger import LoopLedger
-from tierwise.engine.upkeep import Upkeep
+from tierwise.gateway.door import Door, is_loopback
 from tierwise.gateway.messages import Parts
 from tierwise.gateway.meters import Meters
+from tierwise.gateway.provider_key import KeyFile
 from tierwise.gateway.reload import PolicyFile
 from tierwise.gateway.warn_post import WarnPost
 from tierwise.stores.conversations import Conversations
@@ -38,6 +41,10 @@ class Settings:
     port: int = 4000
     key: str | None = None
     """The gateway's own credential."""
+    key_file: Path | None = None
+    """The file that `key` was read from, watched for a change; None watches nothing."""
+    guarded: bool = False
+    """Whether only clients may enter, whatever becomes of the policy; with clients in it, only they may anyway."""
     drain_s: int = 30
     """How long calls in flight may take after SIGTERM, in seconds."""
     workers: int = 1
@@ -53,7 +60,10 @@ class Settings:
             return book
         policy = book.policy
         return replace(
-            book, policy=replace(policy, upstream=replace(policy.upstream, base_url=self.upstream))
+            book,
+            policy=replace(
+                policy, upstream=replace(policy.upstream, base_url=self.upstream, fallback_urls=())
+            ),
         )
 
 
@@ -62,20 +72,12 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
     """Make the parts and begin what goes on beside the calls; at the end, write what is left and let go of all."""
     policy = settings.book.policy
     loop = asyncio.get_running_loop()
-    desk = Desk(settings.book, conversations=Conversations(), clock=now_us, new_id=call_ids())
+    new_id = call_ids()
+    desk = Desk(settings.book, conversations=Conversations(), clock=now_us, new_id=new_id)
     ledger = LoopLedger(open_ledger(settings.ledger, durability=policy.durability), loop)
     upstream = HttpUpstream(policy.upstream)
     balances = await asyncio.to_thread(hold_balances, settings.ledger, store=policy.budget_store)
-    desk.share = balances.share
-    upkeep = Upkeep(
-        read=lambda: read_ledger(settings.ledger),
-        put=ledger.put,
-        position=balances.position,
-        budgets=balances.store,
-        forgetful=balances.forgetful,
-        desk=desk,
-        clock=now_us,
-    )
+    upkeep = upkeep_of(balances, settings.ledger, desk=desk, put=ledger.put, clock=now_us)
     warn_url = settings.warn_url or policy.warn_url
     post = None if warn_url is None else WarnPost(warn_url)
     policy_file = None if settings.policy_path is None else PolicyFile(settings.policy_path, desk)
@@ -93,13 +95,13 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
         meters=Meters(),
         clock=now_us,
         key=settings.key,
+        door=Door(guarded=settings.guarded or bool(policy.clients), private=is_loopback(settings.host)),
         health=lambda: _health(settings, parts, policy_file, balances),
     )
-    beside: list[Coroutine[Any, Any, None]] = []
-    if policy_file is not None:
-        beside.append(policy_file.watch())
-    if post is not None:
-        beside.append(post.run())
+    parts.auditor = _auditor(parts, settings, new_id)
+    beside = [*_beside(parts.auditor, policy_file, post)]
+    if settings.key_file is not None:
+        beside.append(KeyFile(settings.key_file, settings.key, partial(setattr, parts, "key")).watch())
     tasks = [asyncio.create_task(each) for each in beside]
     upkeep.start()
     try:
@@ -109,10 +111,34 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
             await post.drain()
         for task in tasks:
             task.cancel()
+        await asyncio.wait(tasks)  # the audit's calls in flight are recorded as given up
         await asyncio.to_thread(upkeep.close)
         await upstream.close()
         await asyncio.to_thread(balances.close)
         await asyncio.to_thread(ledger.close)
+
+
+def _auditor(parts: Parts, settings: Settings, new_id: Callable[[], str]) -> Auditor:
+    return Auditor(
+        desk=parts.desk,
+        upstream=parts.upstream,
+        ledger=parts.ledger,
+        budgets=parts.budgets,
+        clock=parts.clock,
+        new_id=new_id,
+        read=lambda: read_ledger(settings.ledger),
+    )
+
+
+def _beside(
+    auditor: Auditor, policy_file: PolicyFile | None, post: WarnPost | None
+) -> Iterator[Coroutine[Any, Any, None]]:
+    """What goes on beside the calls."""
+    yield auditor.run()
+    if policy_file is not None:
+        yield policy_file.watch()
+    if post is not None:
+        yield post.run()
 
 
 def _health(

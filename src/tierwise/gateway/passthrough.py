@@ -6,36 +6,42 @@ old text completions cost money that would be missing in the ledger: they are re
 
 from tierwise.engine.doors import COUNT_TOKENS, counted_body, why_refused
 from tierwise.engine.endings import why_no_reply
-from tierwise.engine.headers import has_credential, outgoing_headers, readable_headers, returned_headers
+from tierwise.engine.headers import readable_headers, returned_headers
 from tierwise.errors import MalformedRequest, UpstreamError
-from tierwise.gateway.asgi import BodyTooLarge, CallerLeftEarly, Receive, Scope, Send, read_body
-from tierwise.gateway.errors import answer_error
-from tierwise.gateway.messages import NO_CREDENTIAL, TOO_LARGE, Parts, target
+from tierwise.gateway.asgi import Receive, Scope, Send
+from tierwise.gateway.door import Stopped, stopped_on_the_way
+from tierwise.gateway.errors import answer_error, turn_away
+from tierwise.gateway.intake import BodyRefused, CallerLeftEarly, read_body
+from tierwise.gateway.messages import Parts, headers_for, target
 from tierwise.upstream.port import Outgoing, Reply
 
 
 async def pass_through(scope: Scope, receive: Receive, send: Send, parts: Parts) -> None:
     """Pass a request on and its reply back, untouched but for a virtual model name in `count_tokens`."""
     path: str = scope["path"]
+    visitor = parts.door.enter(scope["headers"], parts.desk.book.policy.clients, key=parts.key)
+    if isinstance(visitor, Stopped):
+        return await turn_away(send, visitor)
     refused = why_refused(path)
     if refused is not None:
         return await answer_error(send, "not-supported", refused)
-    if parts.key is None and not has_credential(scope["headers"]):
-        return await answer_error(send, "no-credential", NO_CREDENTIAL)
+    stopped = stopped_on_the_way(visitor.client, scope["method"], path)
+    if stopped is not None:
+        return await turn_away(send, stopped)
     parts.meters.passed_through += 1
     try:
-        body = await read_body(receive)
+        body = await read_body(scope, receive, parts.intake)
         if path == COUNT_TOKENS:
             body = counted_body(parts.desk, body, readable_headers(scope["headers"]))
         outgoing = Outgoing(
             method=scope["method"],
             target=target(scope),
-            headers=outgoing_headers(scope["headers"], key=parts.key),
+            headers=headers_for(scope, parts, visitor),
             body=body,
         )
         reply = await parts.upstream.send(outgoing)
-    except BodyTooLarge:
-        return await answer_error(send, "too-large", TOO_LARGE)
+    except BodyRefused as error:
+        return await turn_away(send, error)
     except CallerLeftEarly:
         return None
     except MalformedRequest as error:

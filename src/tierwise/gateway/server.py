@@ -1,6 +1,7 @@
 """`tierwise serve`: the server, in one process or several, that runs the gateway."""
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -14,9 +15,10 @@ from typing import Final
 import uvicorn
 
 from tierwise.config import load_book
-from tierwise.errors import NeedsBudgetStore, PolicyError
+from tierwise.errors import CannotListen, NeedsBudgetStore, NeedsProviderKey, PolicyError
 from tierwise.gateway.app import Gateway
 from tierwise.gateway.parts import Settings, running
+from tierwise.gateway.protocol import Protocol
 from tierwise.gateway.workers import supervise
 from tierwise.stores.ledger.lock import budgets_held
 from tierwise.stores.ledger.opening import open_ledger
@@ -26,11 +28,17 @@ log = logging.getLogger("tierwise.gateway")
 SWITCH_INTERVAL_S: Final = 0.001
 """How long the event loop keeps the interpreter while the ledger's thread waits for it."""
 
+CYCLES_AFTER: Final = 10_000
+"""How many more objects there are before the interpreter looks for cycles among the new ones: a call makes few."""
+
 LINGER_S: Final = 1.0
 """How long a worker that ends while others go on still answers calls on connections that it has."""
 
 KEEP_ALIVE_S: Final = 65
 """How long an idle connection of a caller is kept: longer than SDKs keep theirs, so that they close first."""
+
+MOST_CONNECTIONS: Final = 2_000
+"""Connections of callers, and calls, that one process has at once; beyond it the answer is 503."""
 
 
 def serve(settings: Settings, *, ready: Callable[[str], None], until_eof: int | None = None) -> None:
@@ -45,11 +53,14 @@ def serve(settings: Settings, *, ready: Callable[[str], None], until_eof: int | 
         until_eof: a descriptor whose end stops it too; None watches none. Only where there are several workers.
 
     Raises:
-        OSError: the address is taken.
+        CannotListen: the address is taken, or none of this machine's.
         LedgerError: the ledger cannot be opened, or another process holds its budgets.
+        NeedsProviderKey: the policy has clients, and there is no key to call the provider with.
         NeedsBudgetStore: there are budgets and several workers, and no store that they share.
         WorkersFailed: no worker comes to take calls.
     """
+    if settings.book.policy.clients and settings.key is None:
+        raise NeedsProviderKey
     with _balances_held(settings):
         open_ledger(settings.ledger).close()  # fails here, with a clear error, rather than in the server
         listener = listen(settings.host, settings.port)
@@ -94,9 +105,15 @@ def _balances_held(settings: Settings) -> AbstractContextManager[None]:
 def _run(settings: Settings, listener: socket.socket, *, ready: Callable[[], None]) -> None:
     """Take calls in this process."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    config = uvicorn.Config(
+    linger_s = LINGER_S if settings.workers > 1 else 0
+    _Server(server_config(settings), ready=ready, linger_s=linger_s).run(sockets=[listener])
+
+
+def server_config(settings: Settings) -> uvicorn.Config:
+    """How the server serves the gateway."""
+    return uvicorn.Config(
         gateway(settings),
-        http="httptools",
+        http=Protocol,
         loop="uvloop",
         lifespan="on",
         ws="none",
@@ -107,9 +124,8 @@ def _run(settings: Settings, listener: socket.socket, *, ready: Callable[[], Non
         date_header=False,
         timeout_graceful_shutdown=settings.drain_s,
         timeout_keep_alive=KEEP_ALIVE_S,
+        limit_concurrency=MOST_CONNECTIONS,
     )
-    linger_s = LINGER_S if settings.workers > 1 else 0
-    _Server(config, ready=ready, linger_s=linger_s).run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
@@ -137,8 +153,16 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        _leave_alone_what_stays()
         if self.started:
             self._ready()
+
+
+def _leave_alone_what_stays() -> None:
+    """Let the interpreter look for cycles among the calls' objects alone, not among the modules and the policy."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(CYCLES_AFTER)
 
 
 def gateway(settings: Settings) -> Gateway:
@@ -147,16 +171,16 @@ def gateway(settings: Settings) -> Gateway:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Bind an address; port 0 takes a free one. Raises OSError where it is taken."""
+    """Bind an address; port 0 takes a free one. Raises CannotListen where it is taken, or none of this machine's."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(2048)
-    except OSError:
+    except OSError as error:
         listener.close()
-        raise
+        raise CannotListen(address=f"{host}:{port}", why=error.strerror or str(error)) from error
     listener.setblocking(False)  # noqa: FBT003 — the library's own signature
     return listener
 

@@ -6,13 +6,13 @@ it; a cap that is spent on thinking leaves no text.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, Final, Literal
 
 import msgspec
 
-from tierwise.sandbox import binding
+from tierwise.sandbox import binding, play
 from tierwise.sandbox.directive import Directive, number
 from tierwise.sandbox.errors import invalid
 from tierwise.sandbox.fleet import Fleet, answer, draw_lengths, filler
@@ -94,10 +94,11 @@ def compose(ask: Ask, world: World) -> Reply:
     pieces: list[Piece] = []
     if thinking:
         pieces.append(_thinking_piece(ask, thinking))
-    if script.tool is not None and not cut:
-        pieces.append(_tool_piece(ask, script, script.tool, world.seed))
-    elif shown:
-        pieces.append(Piece(kind="text", text=_text(script, shown, ask.model), tokens=shown))
+    used = 0 if cut else sum(use.tokens for use in script.uses)
+    if shown > used:
+        pieces.append(Piece(kind="text", text=_text(script, shown - used, ask.model), tokens=shown - used))
+    if not cut:
+        pieces.extend(_tool_piece(ask, use, place, world.seed) for place, use in enumerate(script.uses))
     reply = Reply(
         pieces=tuple(pieces),
         stop_reason=_stop_reason(script, cut=cut > 0, capped=room == cap),
@@ -131,15 +132,23 @@ def refuse(reply: Reply, *, midstream: bool, category: str | None) -> Reply:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Use:
+    name: str
+    json: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Script:
     """The reply as it would be without a cap."""
 
     output: int
     thinking: int
     opening: str
-    """How the text begins; filler follows."""
+    """How the text begins; filler follows, unless it is `whole`."""
     draw: int
-    tool: Object | None = None
+    whole: bool = False
+    uses: tuple[_Use, ...] = ()
     json: str | None = None
     """The whole text, when the request asks for a format."""
 
@@ -147,7 +156,7 @@ class _Script:
 def _stop_reason(script: _Script, *, cut: bool, capped: bool) -> str:
     if cut:
         return "max_tokens" if capped else "model_context_window_exceeded"
-    return "end_turn" if script.tool is None else "tool_use"
+    return "tool_use" if script.uses else "end_turn"
 
 
 EFFORT_FACTORS: Final[Mapping[str, float]] = {
@@ -161,6 +170,9 @@ EFFORT_FACTORS: Final[Mapping[str, float]] = {
 
 
 def _script(ask: Ask, world: World) -> _Script:
+    line = play.line_of(ask.body)
+    if line is not None:
+        return _of_play(line, ask, world.seed)
     if "type" in ask.directive:
         script = _of_task_type(ask, world)
     elif "outcome" in ask.directive or world.outcomes is not None:
@@ -174,6 +186,20 @@ def _script(ask: Ask, world: World) -> _Script:
         ask,
         output=output,
         thinking=_limit_thinking(ask, _scaled(script.thinking, ask) if thinking is None else thinking),
+    )
+
+
+def _of_play(line: play.Line, ask: Ask, seed: int) -> _Script:
+    plain = _of_text(ask, seed)
+    uses = tuple(_use(use.name, msgspec.json.encode(use.input).decode(), ask.model) for use in line.use)
+    text = text_tokens(len(line.text.encode()), ask.model)
+    return _Script(
+        output=text + sum(use.tokens for use in uses),
+        thinking=_limit_thinking(ask, _scaled(plain.thinking, ask)),
+        opening=line.text,
+        whole=True,
+        draw=plain.draw,
+        uses=uses,
     )
 
 
@@ -231,18 +257,24 @@ def _formatted(script: _Script, ask: Ask, *, output: int | None, thinking: int) 
     form: Object | None = part_of(ask.body, "output_config").get("format")
     text = None if form is None else _sample_json(form["schema"], script.opening)
     if tool is not None:
-        size = len(_sample_json(tool["input_schema"], script.opening))
-        natural = _TOOL_USE_TOKENS + text_tokens(size, ask.model)
+        use = _use(tool["name"], _sample_json(tool["input_schema"], script.opening), ask.model)
+        uses = (use if output is None else replace(use, tokens=output),)
+        natural = use.tokens
     else:
+        uses = ()
         natural = max(script.output, text_tokens(len((text or script.opening).encode()), ask.model))
     return _Script(
         output=natural if output is None else output,
         thinking=thinking,
         opening=script.opening,
         draw=script.draw,
-        tool=tool,
+        uses=uses,
         json=text,
     )
+
+
+def _use(name: str, json: str, model: Model) -> _Use:
+    return _Use(name=name, json=json, tokens=_TOOL_USE_TOKENS + text_tokens(len(json.encode()), model))
 
 
 _TOOL_USE_TOKENS: Final = 30
@@ -291,14 +323,15 @@ def _thinking_piece(ask: Ask, tokens: int) -> Piece:
     return Piece(kind="thinking", text=text, tokens=tokens, signature=binding.sign(ask.body, ask.model, text))
 
 
-def _tool_piece(ask: Ask, script: _Script, tool: Object, seed: int) -> Piece:
+def _tool_piece(ask: Ask, use: _Use, place: int, seed: int) -> Piece:
     turns = len(ask.body["messages"])
+    which = f"{turns}.{place}" if place else str(turns)
     return Piece(
         kind="tool_use",
-        text=_sample_json(tool["input_schema"], script.opening),
-        tokens=script.output,
-        name=tool["name"],
-        id=f"toolu_{_hash(seed, ask.text, str(turns), size=12):024x}",
+        text=use.json,
+        tokens=use.tokens,
+        name=use.name,
+        id=f"toolu_{_hash(seed, ask.text, which, size=12):024x}",
     )
 
 
@@ -306,7 +339,9 @@ def _text(script: _Script, tokens: int, model: Model) -> str:
     size = text_size(tokens, model)
     if script.json is None:
         text = script.opening
-        return text[:size] if size <= len(text) else text + filler(size - len(text), script.draw)
+        return (
+            text[:size] if script.whole or size <= len(text) else text + filler(size - len(text), script.draw)
+        )
     padding = " " * (text_size(script.output, model) - len(script.json.encode()))
     return (script.json[:-1] + padding + script.json[-1])[:size]
 

@@ -19,16 +19,14 @@ Thinking = Literal["off", "adaptive", "enabled", "between_tools"]
 
 VERSIONS: Final = ("2023-06-01", "2026-10-21")
 MAX_MESSAGES: Final = 100_000
+DISPLAY_UPDATES_BETA: Final = "thinking-display-updates-2026-08-18"
 FAST_MODE_BETA: Final = "fast-mode-2026-02-01"
 
 
 def check_shape(body: Body, *, counting: bool = False) -> None:
     """Refuse a body whose fields are missing or of the wrong type; `counting` asks for no max_tokens."""
-    if body.get("thread") is not None:
-        raise invalid(
-            "thread: threads are not available here; send the conversation in full",
-            code="thread_unsupported_request",
-        )
+    if counting and body.get("thread") is not None:
+        raise invalid("thread: not supported for token counting")
     if not counting:
         _require_whole_number(body, "max_tokens", at_least=0)
     _check_messages(body)
@@ -58,7 +56,7 @@ def check_model(body: Body, model: Model, *, betas: str = "", counting: bool = F
     rules = COLUMNS[model.column]
     if not counting:
         _check_max_tokens(body, model)
-    _check_thinking(body, rules, counting=counting)
+    _check_thinking(body, rules, betas, counting=counting)
     _check_output_config(body, rules)
     _check_sampling(body, rules)
     _check_roles(body, rules)
@@ -272,7 +270,7 @@ def _check_max_tokens(body: Body, model: Model) -> None:
         )
 
 
-def _check_thinking(body: Body, rules: Rules, *, counting: bool) -> None:
+def _check_thinking(body: Body, rules: Rules, betas: str, *, counting: bool) -> None:
     config: Body | None = body.get("thinking")
     if config is None:
         return
@@ -290,7 +288,8 @@ def _check_thinking(body: Body, rules: Rules, *, counting: bool) -> None:
     extra = config.keys() - _THINKING_FIELDS[str(kind)]
     if extra:
         raise invalid(f"thinking.{kind}.{min(extra)}: Extra inputs are not permitted")
-    if config.get("display") not in (None, "summarized", "omitted"):
+    displays = (None, "summarized", "omitted", *(["updates"] if DISPLAY_UPDATES_BETA in betas else []))
+    if config.get("display") not in displays:
         raise invalid(f"thinking.{kind}.display: Input should be 'summarized' or 'omitted'")
     if kind == "enabled":
         _check_budget(config, body, counting=counting)

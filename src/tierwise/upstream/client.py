@@ -3,6 +3,7 @@
 import ssl
 import urllib.request
 from collections.abc import AsyncIterator
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -19,7 +20,7 @@ KEEP_ALIVE_S: Final = 15.0
 
 
 class HttpUpstream:
-    """Sends requests to one provider address over pooled connections."""
+    """Sends requests to a provider's addresses over pooled connections."""
 
     def __init__(self, config: UpstreamConfig) -> None:
         """Prepare connections; call it with the event loop running.
@@ -27,8 +28,10 @@ class HttpUpstream:
         Raises:
             OSError: the file of certificates cannot be read.
         """
-        self._base = config.base_url.rstrip("/")
-        self._proxy = config.proxy or proxy_from_environment(config.base_url)
+        self._addresses = tuple(
+            (url.rstrip("/"), config.proxy or proxy_from_environment(url))
+            for url in (config.base_url, *config.fallback_urls)
+        )
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S, ssl=_tls(config)),
             timeout=aiohttp.ClientTimeout(
@@ -47,14 +50,15 @@ class HttpUpstream:
             UpstreamDropped: the connection closed before the first byte.
             UpstreamTimeout: nothing came in time.
         """
+        base, proxy = self._addresses[request.address % len(self._addresses)]
         headers = CIMultiDict((name.decode("latin-1"), _text(value)) for name, value in request.headers)
         try:
             response = await self._session.request(
                 request.method,
-                URL(self._base + request.target, encoded=True),
+                _url(base + request.target),
                 data=request.body or None,
                 headers=headers,
-                proxy=self._proxy,
+                proxy=proxy,
                 allow_redirects=False,
             )
         except (
@@ -121,6 +125,12 @@ def proxy_from_environment(base_url: str) -> str | None:
     if not proxy or urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
+
+
+@lru_cache(maxsize=64)
+def _url(address: str) -> URL:
+    """The address as it is: paths differ by their query alone, and mostly by nothing."""
+    return URL(address, encoded=True)
 
 
 def _text(value: bytes) -> str:

@@ -20,6 +20,8 @@ class Outgoing:
     """Path and query, as the caller sent them."""
     headers: Headers
     body: bytes
+    address: int = 0
+    """Which of the provider's addresses it goes to, counted from 0, and on from the first after the last."""
 
 
 class Reply(Protocol):

@@ -28,16 +28,21 @@ WIRE_ERRORS: Final[Mapping[str, WireError]] = {
     ),
     "not-supported": WireError(status=400, type="invalid_request_error", retry=False),
     "no-credential": WireError(status=401, type="authentication_error", retry=False),
+    "unknown-key": WireError(status=401, type="authentication_error", retry=False),
+    "not-allowed": WireError(status=403, type="permission_error", retry=False),
     "not-found": WireError(status=404, type="not_found_error", retry=False),
     "unpriced": WireError(status=400, type="invalid_request_error", retry=False),
     "too-dear": WireError(status=400, type="invalid_request_error", retry=False),
+    "too-slow": WireError(status=408, type="timeout_error", retry=False),
     "too-large": WireError(status=413, type="request_too_large", retry=False),
+    "head-too-large": WireError(status=431, type="request_too_large", retry=False),
     "budget": WireError(status=429, type="billing_error", retry=False),
     "internal": WireError(status=500, type="api_error", retry=False),
     "unreachable": WireError(status=502, type="api_error", retry=True),
     "dropped": WireError(status=502, type="api_error", retry=True),
     "budget-store": WireError(status=503, type="api_error", retry=True),
     "ledger": WireError(status=503, type="api_error", retry=True),
+    "busy": WireError(status=503, type="api_error", retry=True),
     "timeout": WireError(status=504, type="timeout_error", retry=False),
 }
 """A dropped connection is worth a retry, as the SDKs have it without a gateway; a timeout is not by itself: the
@@ -60,15 +65,20 @@ def own_reply(
     *,
     call_id: str = "none",
     headers: Sequence[tuple[bytes, bytes]] = (),
+    last: bool = False,
 ) -> OwnReply:
-    """Write an error of ours as the provider writes its own; `headers` are told besides."""
+    """Write an error of ours as the provider writes its own; `headers` are told besides.
+
+    `last` says that it was tried again as often as is of use.
+    """
     error = WIRE_ERRORS[code]
+    retry = error.retry and not last
     return OwnReply(
         status=error.status,
         headers=(
             (b"content-type", b"application/json"),
             (b"request-id", call_id.encode("ascii", "replace")),
-            (b"x-should-retry", b"true" if error.retry else b"false"),
+            (b"x-should-retry", b"true" if retry else b"false"),
             (b"x-tierwise-error", code.encode()),
             *headers,
         ),

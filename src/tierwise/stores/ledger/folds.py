@@ -22,6 +22,9 @@ HOUR_US: Final = 3_600_000_000
 
 NO_REPLY: Final = "(no reply)"
 
+AUDIT: Final = "(audit)"
+"""By type, the audit's own calls count under this name. They have no cost elsewhere: nobody asked for them."""
+
 SUMS: Final = (
     "calls", "finished", "failed", "unknown_cost", "cost_nanos", "at_least_nanos", "at_frontier_nanos",
     "as_asked_nanos", "as_decided_nanos", "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens",
@@ -143,9 +146,9 @@ def _picked(which: Which) -> str:
     return f"picked AS NOT MATERIALIZED (SELECT e.* FROM entries AS e WHERE {which})"
 
 
-_OF_ITS_CALL: Final = """
+_OF_ITS_CALL: Final = f"""
     d.at_us / 3600000000 AS hour,
-    coalesce(d.task_type, '(undeclared)') AS task_type,
+    CASE WHEN d.purpose = 'audit' THEN '{AUDIT}' ELSE coalesce(d.task_type, '(undeclared)') END AS task_type,
     coalesce(d.agent, '(none)') AS agent,
     coalesce(d.run_id, '(none)') AS run_id,
     CASE WHEN d.tier IS NULL THEN '(none)' WHEN d.acts = 1 THEN d.tier ELSE '(as asked)' END AS tier,
@@ -162,9 +165,9 @@ SELECT
     CASE WHEN s.call_id IS NULL THEN coalesce(e.cost_nanos, 0) ELSE 0 END AS cost_nanos,
     CASE WHEN s.call_id IS NULL AND e.cost_nanos IS NULL THEN coalesce(e.at_least_nanos, 0) ELSE 0 END
         AS at_least_nanos,
-    e.at_frontier_nanos,
-    e.as_asked_nanos,
-    e.as_decided_nanos,
+    CASE WHEN d.purpose IS NULL THEN e.at_frontier_nanos END AS at_frontier_nanos,
+    CASE WHEN d.purpose IS NULL THEN e.as_asked_nanos END AS as_asked_nanos,
+    CASE WHEN d.purpose IS NULL THEN e.as_decided_nanos END AS as_decided_nanos,
     coalesce(e.input_tokens, 0) AS input_tokens,
     coalesce(e.cache_read_tokens, 0) AS cache_read_tokens,
     coalesce(e.cache_write_5m_tokens + e.cache_write_1h_tokens, 0) AS cache_write_tokens,

@@ -20,6 +20,8 @@ def version_of(connection: sqlite3.Connection) -> int:
 def migrate(connection: sqlite3.Connection, path: str) -> bool:
     """Bring a file to this version, and return whether it was an older ledger; that is copied beside itself first.
 
+    Several processes may do so at once.
+
     Raises:
         LedgerTooNew: a newer Tierwise wrote it.
         sqlite3.Error, OSError: it cannot be changed, or copied.
@@ -31,9 +33,7 @@ def migrate(connection: sqlite3.Connection, path: str) -> bool:
     if old:
         _copy(connection, _new_backup(path, found))
     for version in range(found, len(MIGRATIONS)):
-        connection.executescript(
-            f"BEGIN IMMEDIATE; {MIGRATIONS[version]} PRAGMA user_version = {version + 1}; COMMIT;"
-        )
+        _take_step(connection, version)
     return old
 
 
@@ -55,6 +55,19 @@ def back_up(path: str | Path, destination: str | Path) -> None:
         raise LedgerUnavailable(path=str(destination), why="it exists, and is not replaced") from error
     except (OSError, sqlite3.Error) as error:
         raise LedgerUnavailable(path=str(destination), why=str(error)) from error
+
+
+def _take_step(connection: sqlite3.Connection, version: int) -> None:
+    """Apply one migration, unless another process has done so by now."""
+    try:
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {MIGRATIONS[version]} PRAGMA user_version = {version + 1}; COMMIT;"
+        )
+    except sqlite3.Error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        if version_of(connection) <= version:
+            raise
 
 
 def _copy(connection: sqlite3.Connection, destination: Path) -> None:

@@ -224,7 +224,8 @@ class PostgresLedger(PostgresReader):
             LedgerUnavailable: nothing was changed.
         """
         with self._told():
-            return self._connected().execute(_numbered(statement), parameters).rowcount
+            stored = [_storable(value) for value in parameters]
+            return self._connected().execute(_numbered(statement), stored).rowcount
 
     @contextmanager
     def transaction(self) -> Generator[None]:

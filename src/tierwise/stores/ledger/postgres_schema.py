@@ -194,6 +194,11 @@ MIGRATIONS: Final[tuple[LiteralString, ...]] = (
     WHERE d.kind = 'decided';
     """,
     """
+    ALTER TABLE entries ADD COLUMN data TEXT COLLATE "C";
+
+    CREATE INDEX entries_audited ON entries (seq) WHERE kind IN ('paired', 'graded', 'declared');
+    """,
+    """
     CREATE INDEX entries_by_batch ON entries (batch_id, custom_id) WHERE batch_id IS NOT NULL;
 
     DROP VIEW calls;

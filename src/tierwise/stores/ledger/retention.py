@@ -2,8 +2,8 @@
 
 A call is deleted whole, when every entry of it is older than a day's beginning and nothing can be told of it any more:
 its cost is known, or it has neither an ending nor a reservation, so that it was lost with its gateway. A call of
-unknown cost stays until it is settled. Top-ups stay. Reports, balances and the laws of `verification` hold the same
-before and after, but a deleted call's report is by whole days, and nothing explains it.
+unknown cost stays until it is settled. Top-ups stay, and so does the audit's evidence. Reports, balances and the laws
+of `verification` hold the same before and after, but a deleted call's report is by whole days, and nothing explains it.
 """
 
 # ruff: noqa: S608 — the texts are of our own making, and values are parameters

@@ -1,11 +1,24 @@
 """Entries as rows of the table `entries`, and back."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from tierwise.core.ledger import Batched, Decided, Entry, Failed, Posted, SetAside, Settled, ToppedUp
+from tierwise.core.ledger import (
+    Audited,
+    Batched,
+    Decided,
+    Declared,
+    Entry,
+    Failed,
+    Graded,
+    Paired,
+    Posted,
+    SetAside,
+    Settled,
+    ToppedUp,
+)
 from tierwise.stores.ledger.query import Record
 from tierwise.usage import Usage
 
@@ -34,10 +47,15 @@ TOPPED_UP: Final[Columns] = ("call_id", "kind", "at_us", "account", "amount_nano
 BATCHED: Final[Columns] = ("call_id", "kind", "at_us", "batch_id")
 """In these two, the call's place holds the entry's own id."""
 
-KINDS: Final[tuple[Columns, ...]] = (DECIDED, SET_ASIDE, ENDING, ITEM_ENDING, SETTLED, TOPPED_UP, BATCHED)
+AUDITED: Final[Columns] = ("call_id", "kind", "at_us", "data")
+"""The call's place holds the id of the pair or of the line; `data` is the whole entry as JSON."""
+
+KINDS: Final[tuple[Columns, ...]] = (
+    DECIDED, SET_ASIDE, ENDING, ITEM_ENDING, SETTLED, TOPPED_UP, BATCHED, AUDITED,
+)  # fmt: skip
 """The columns of every kind of row."""
 
-ONCE: Final = (ITEM_ENDING, SETTLED, TOPPED_UP)
+ONCE: Final = (ITEM_ENDING, SETTLED, TOPPED_UP, AUDITED)
 """Of these the first of an id is kept, and another is ignored: whoever tells them may tell them again."""
 
 _encode = msgspec.json.Encoder().encode
@@ -125,6 +143,30 @@ def told(row: Record) -> Settled | ToppedUp:
     )
 
 
+def audited_row(entry: Audited) -> Row:
+    """The values of the columns `AUDITED`."""
+    match entry:
+        case Paired(pair_id=own_id):
+            kind = "paired"
+        case Graded(pair_id=own_id):
+            kind = "graded"
+        case Declared(line=own_id):
+            kind = "declared"
+    return (own_id, kind, entry.at_us, _encode(entry).decode())
+
+
+def audited(row: Record) -> Audited:
+    """The entry of a row that has the columns `AUDITED`."""
+    return _DECODERS[row["kind"]](row["data"])
+
+
+_DECODERS: Final[Mapping[str, Callable[[str], Audited]]] = {
+    "paired": msgspec.json.Decoder(Paired).decode,
+    "graded": msgspec.json.Decoder(Graded).decode,
+    "declared": msgspec.json.Decoder(Declared).decode,
+}
+
+
 def sorted_rows(entries: Sequence[Entry]) -> tuple[tuple[Columns, list[Row]], ...]:
     """The rows of a batch, by kind of row, in the order in which the entries of one call come."""
     endings = [entry for entry in entries if isinstance(entry, Posted | Failed)]
@@ -136,6 +178,7 @@ def sorted_rows(entries: Sequence[Entry]) -> tuple[tuple[Columns, list[Row]], ..
         (SETTLED, [settled_row(entry) for entry in entries if isinstance(entry, Settled)]),
         (TOPPED_UP, [topped_up_row(entry) for entry in entries if isinstance(entry, ToppedUp)]),
         (BATCHED, [batched_row(entry) for entry in entries if isinstance(entry, Batched)]),
+        (AUDITED, [audited_row(entry) for entry in entries if isinstance(entry, Paired | Graded | Declared)]),
     )
 
 

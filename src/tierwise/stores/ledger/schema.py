@@ -187,6 +187,11 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     WHERE d.kind = 'decided';
     """,
     """
+    ALTER TABLE entries ADD COLUMN data TEXT;
+
+    CREATE INDEX entries_audited ON entries (seq) WHERE kind IN ('paired', 'graded', 'declared');
+    """,
+    """
     CREATE INDEX entries_by_batch ON entries (batch_id, custom_id) WHERE batch_id IS NOT NULL;
 
     DROP VIEW calls;

@@ -2,8 +2,8 @@
 
 An entry is durable once its transaction is committed: it survives the death of the process at any moment. (The
 operating system has the bytes; SQLite's own checkpoints bring them to the disk.) Opened with the durability `power`,
-a commit waits until the disk has them. A batch is one statement, so
-that a busy event loop gives up the interpreter's lock once a batch and not once an entry.
+a commit waits until the disk has them. Many rows are one statement, so that a busy event loop gives up the
+interpreter's lock once for them and not once an entry.
 
 The derived tables follow the entries by `SUMMARIZE_AFTER` at the most, while the ledger can be written at all.
 """

@@ -24,7 +24,7 @@ class Finding:
     law: str
     breaches: int
     examples: tuple[str, ...] = ()
-    """The first of them: calls by id, accounts by key, or what the database says."""
+    """The first of them: calls and pairs by id, accounts by key, or what the database says."""
 
 
 def verify(ledger: Reader) -> tuple[Finding, ...]:
@@ -60,7 +60,8 @@ def _calls(query: str) -> Callable[[Reader], list[str]]:
 
 
 _DECIDED: Final = """
-SELECT DISTINCT call_id FROM entries AS e WHERE kind NOT IN ('decided', 'topped-up', 'batched') AND NOT EXISTS (
+SELECT DISTINCT call_id FROM entries AS e
+WHERE kind IN ('set-aside', 'posted', 'failed', 'settled') AND NOT EXISTS (
     SELECT 1 FROM entries AS d WHERE d.call_id = e.call_id AND d.kind = 'decided' AND d.{position} < e.{position}
 )
 """
@@ -79,6 +80,12 @@ WHERE r.kind = 'set-aside' AND e.{position} < r.{position}
 _SETTLED: Final = """
 SELECT s.call_id FROM entries AS s JOIN entries AS e ON e.call_id = s.call_id AND e.kind IN ('posted', 'failed')
 WHERE s.kind = 'settled' AND (e.cost_nanos IS NOT NULL OR e.{position} > s.{position})
+"""
+
+_GRADED: Final = """
+SELECT g.call_id FROM entries AS g WHERE g.kind = 'graded' AND NOT EXISTS (
+    SELECT 1 FROM entries AS p WHERE p.call_id = g.call_id AND p.kind = 'paired' AND p.{position} < g.{position}
+)
 """
 
 _NOT_NEGATIVE: Final = (
@@ -149,6 +156,7 @@ LAWS: Final[Mapping[str, Callable[[Reader], list[str]]]] = {
     "no call has two endings": _one_ending,
     "money is set aside before a call ends": _calls(_IN_ORDER),
     "a call is settled after an ending that did not know its cost": _calls(_SETTLED),
+    "every grade belongs to a pair": _calls(_GRADED),
     "no amount is negative": _calls(_NOT_NEGATIVE),
     "money is conserved on every account": _conserved,
     "what is pending on an account is what its open reservations hold": _pending,

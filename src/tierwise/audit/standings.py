@@ -1,0 +1,290 @@
+"""Standings: what all pairs together say of each task type, what that is worth, and what more would take.
+
+Evidence is computed from counts, anew at each look: the order of pairs and restarts change nothing. A pair whose
+outcome nobody can say is taken at its worst: as a loss where the claim is "safe", as a gain where it is "needed".
+So what is proven holds whatever the undecided pairs would have been.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from tierwise.audit.confidence import Interval, lower_bound, upper_bound
+from tierwise.audit.counts import Counts
+from tierwise.audit.evidence import log_needed, log_safe
+from tierwise.audit.planner import Forecast, Goal, Prospect, forecast, is_worth_it
+from tierwise.audit.posterior import probability_above
+from tierwise.audit.selection import Selection, bar, select
+from tierwise.audit.verdicts import CHECKED_MARGIN, FINAL, Findings, Rules, Verdict, next_verdict
+from tierwise.audit.waste import Amount, PairedCosts, extra_spend, needless_spend, one_pair
+from tierwise.core.ledger import Paired
+from tierwise.money import Nanos
+
+PROVISIONAL_OR_FINAL: Final = frozenset({Verdict.PROVISIONAL, *FINAL})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """What a task type's own calls come to on a day."""
+
+    calls: float
+    spend_nanos: Nanos
+
+
+@dataclass(slots=True, kw_only=True)
+class Line:
+    """One line of evidence: its pairs, counted."""
+
+    line: str
+    task_type: str
+    parts: Mapping[str, str | int | None]
+    on_dear: bool
+    """Whether the latest pair's caller was on the dearer tier."""
+    asks_down: bool = False
+    """Whether any pair's caller was: the claim "safe" was then asked for, and counts among all that were."""
+    counts: Counts = field(default_factory=Counts)
+    """Of the pairs whose outcome is known."""
+    undecided: int = 0
+    costs: PairedCosts = field(default_factory=PairedCosts)
+    """Of the pairs whose costs are both known."""
+    hows: Counter[str] = field(default_factory=Counter[str])
+    first_us: int = 0
+    last_us: int = 0
+
+    @property
+    def pairs(self) -> int:
+        """How many there are, undecided ones too."""
+        return self.counts.pairs + self.undecided
+
+    @property
+    def for_safe(self) -> Counts:
+        """The counts with undecided pairs at their worst for the claim "safe"."""
+        return self.counts + Counts(worse=self.undecided)
+
+    @property
+    def for_needed(self) -> Counts:
+        """The counts with undecided pairs at their worst for the claim "needed"."""
+        return self.counts + Counts(better=self.undecided)
+
+    @property
+    def tiers(self) -> tuple[str, str]:
+        """The names of the dearer and the cheaper tier."""
+        return str(self.parts["dear.tier"]), str(self.parts["cheap.tier"])
+
+    def add(self, pair: Paired) -> None:
+        """Count one pair more."""
+        self.asks_down |= pair.on_dear
+        self.on_dear, self.last_us = pair.on_dear, max(self.last_us, pair.at_us)
+        self.hows[pair.how] += 1
+        if pair.dear_nanos is not None and pair.cheap_nanos is not None:
+            self.costs += one_pair(dear_nanos=pair.dear_nanos, cheap_nanos=pair.cheap_nanos)
+        match pair.difference:
+            case None:
+                self.undecided += 1
+            case 0:
+                self.counts += Counts(same=1)
+            case difference:
+                self.counts += Counts(better=1) if difference > 0 else Counts(worse=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What is known of one task type on two tiers."""
+
+    line: Line
+    verdict: Verdict
+    margin: float
+    interval: Interval
+    """Of the quality difference, valid at every look; undecided pairs widen it on both sides."""
+    probability_safe: float
+    stake: Amount | None
+    """On the dearer tier, what the cheaper one would save a day; on the cheaper one, what the dearer would cost
+    more. None with fewer than two pairs."""
+    pair_nanos: Nanos | None
+    """What the next pair costs; None where no pair's cost is known."""
+    expected: Forecast | None
+    """What the next verdict takes; None where none is expected within 90 days, or none is sought."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """All standings, the largest stake first, and what is proven."""
+
+    standings: tuple[Standing, ...]
+    selection: Selection
+
+
+def lines_of(pairs: Iterable[Paired]) -> dict[str, Line]:
+    """Count pairs by line."""
+    lines: dict[str, Line] = {}
+    for pair in pairs:
+        if pair.line not in lines:
+            lines[pair.line] = Line(
+                line=pair.line,
+                task_type=pair.task_type,
+                parts=dict(pair.line_parts),
+                on_dear=pair.on_dear,
+                first_us=pair.at_us,
+            )
+        lines[pair.line].add(pair)
+    return lines
+
+
+def selection_of(
+    lines: Mapping[str, Line], frozen: Mapping[str, float], *, margins: Mapping[str, float], alpha: float
+) -> Selection:
+    """Say which lines are proven, among all of which "safe" was ever asked.
+
+    Args:
+        lines: all that there are, by their id.
+        frozen: the ln E of lines that were declared, by their id.
+        margins: of each task type, where it is not `CHECKED_MARGIN`.
+        alpha: the expected share of wrong claims.
+    """
+    live = {
+        name: log_safe(line.for_safe, margin=_margin(line, margins))
+        for name, line in lines.items()
+        if line.asks_down and name not in frozen
+    }
+    return select(live, frozen=frozen, alpha=alpha)
+
+
+def stand(
+    pairs: Iterable[Paired],
+    frozen: Mapping[str, float],
+    *,
+    traffic: Mapping[str, Traffic],
+    margins: Mapping[str, float],
+    rules: Rules,
+) -> Audit:
+    """Look at all evidence at once.
+
+    Args:
+        pairs: all that were ever made, in order.
+        frozen: the ln E of lines that were declared, by their id.
+        traffic: of each task type.
+        margins: of each task type, where it is not `CHECKED_MARGIN`.
+        rules: how much a verdict asks for.
+    """
+    lines = lines_of(pairs)
+    selection = selection_of(lines, frozen, margins=margins, alpha=rules.alpha)
+    downs = sum(line.asks_down for line in lines.values())
+    look = _Look(traffic=traffic, margins=margins, rules=rules, selection=selection, downs=downs, lines=lines)
+    standings = [look.at(line) for line in _current(lines.values())]
+    standings.sort(key=lambda one: (-(one.stake.nanos if one.stake else 0), one.line.task_type))
+    return Audit(standings=tuple(standings), selection=selection)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """What all lines are looked at with."""
+
+    traffic: Mapping[str, Traffic]
+    margins: Mapping[str, float]
+    rules: Rules
+    selection: Selection
+    downs: int
+    lines: Mapping[str, Line]
+
+    def at(self, line: Line) -> Standing:
+        margin = _margin(line, self.margins)
+        prospect = self._prospect(line, margin)
+        verdict, probability = self._verdict(line, margin, prospect)
+        if verdict is Verdict.TOO_EARLY and self._had_a_verdict(line):
+            verdict = Verdict.REOPENED
+        spend = self.traffic.get(line.task_type, Traffic(calls=0, spend_nanos=0)).spend_nanos
+        stake = (
+            needless_spend(line.costs, dear_spend_nanos=spend)
+            if line.on_dear
+            else extra_spend(line.costs, cheap_spend_nanos=spend)
+        )
+        half = self.rules.alpha / 2
+        return Standing(
+            line=line,
+            verdict=verdict,
+            margin=margin,
+            interval=Interval(
+                low=lower_bound(line.for_safe, alpha=half, margin=margin),
+                high=upper_bound(line.for_needed, alpha=half, margin=margin),
+            ),
+            probability_safe=probability,
+            stake=stake,
+            pair_nanos=prospect.pair_cost_nanos if line.costs.pairs else None,
+            expected=None if verdict in FINAL or not line.costs.pairs else forecast(prospect),
+        )
+
+    def _verdict(self, line: Line, margin: float, prospect: Prospect) -> tuple[Verdict, float]:
+        probability = probability_above(line.for_safe, -margin)
+        findings = Findings(
+            on_dear=line.on_dear,
+            probability_safe=probability,
+            log_needed=log_needed(line.for_needed, margin=margin),
+            selected=line.line in self.selection.proven,
+            worth=is_worth_it(prospect),
+            pairs=line.pairs,
+            margin=margin,
+        )
+        return next_verdict(Verdict.TOO_EARLY, findings, rules=self.rules), probability
+
+    def _had_a_verdict(self, line: Line) -> bool:
+        """Whether an earlier line on the same tiers had one: something in its key has changed since."""
+        earlier = [
+            other
+            for other in self.lines.values()
+            if _place(other) == _place(line) and other.line != line.line and other.last_us <= line.last_us
+        ]
+        margins = [_margin(other, self.margins) for other in earlier]
+        found = [
+            self._verdict(other, margin, self._prospect(other, margin))[0]
+            for other, margin in zip(earlier, margins, strict=True)
+        ]
+        return any(verdict in PROVISIONAL_OR_FINAL for verdict in found)
+
+    def _prospect(self, line: Line, margin: float) -> Prospect:
+        traffic = self.traffic.get(line.task_type, Traffic(calls=0, spend_nanos=0))
+        number = max(1, line.costs.pairs)
+        other = line.costs.cheap_nanos if line.on_dear else line.costs.dear_nanos
+        counts = line.for_safe if line.on_dear else line.for_needed
+        proven = len(self.selection.proven)
+        return Prospect(
+            line=line.line,
+            goal=self._goal(line, margin),
+            counts=counts,
+            margin=margin,
+            log_safe=log_safe(line.for_safe, margin=margin),
+            log_needed=log_needed(line.for_needed, margin=margin),
+            bar=bar(lines=max(1, self.downs), declared=proven, alpha=self.rules.alpha),
+            alpha=self.rules.alpha,
+            tasks_a_day=traffic.calls,
+            saving_nanos=(line.costs.dear_nanos - line.costs.cheap_nanos) // number,
+            pair_cost_nanos=other // number,
+            pairs_a_day=line.pairs / max(1.0, (line.last_us - line.first_us) / _DAY_US),
+            likely=self.rules.likely,
+        )
+
+    def _goal(self, line: Line, margin: float) -> Goal:
+        if not line.on_dear:
+            return Goal.NEEDED
+        likely = probability_above(line.for_safe, -margin) >= self.rules.likely
+        return Goal.PROVEN if likely else Goal.PROVISIONAL
+
+
+_DAY_US: Final = 86_400_000_000
+
+
+def _margin(line: Line, margins: Mapping[str, float]) -> float:
+    return margins.get(line.task_type, CHECKED_MARGIN)
+
+
+def _place(line: Line) -> tuple[str, str, str]:
+    return (line.task_type, *line.tiers)
+
+
+def _current(lines: Iterable[Line]) -> Sequence[Line]:
+    """The latest line of each task type on each pair of tiers."""
+    latest: dict[tuple[str, str, str], Line] = {}
+    for line in lines:
+        if _place(line) not in latest or latest[_place(line)].last_us <= line.last_us:
+            latest[_place(line)] = line
+    return tuple(latest.values())

@@ -1,0 +1,234 @@
+"""`tierwise audit`: what pairs of tiers on the same tasks prove of each task type, and what to change."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from typing import Any, Final
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from tierwise.audit.splitting import Gap, routable_gap
+from tierwise.audit.standings import Audit, Standing
+from tierwise.audit.verdicts import CHECKED_MARGIN, Verdict
+from tierwise.cli.console import harmless, new_table, out, print_json, say
+from tierwise.cli.groups import new_group
+from tierwise.cli.options import (
+    DEFAULT_LEDGER,
+    DEFAULT_POLICY,
+    JsonOption,
+    LedgerOption,
+    PolicyOption,
+)
+from tierwise.config import load_book
+from tierwise.core.policy import Policy
+from tierwise.engine.clock import now_us
+from tierwise.engine.standing import audit_of
+from tierwise.money import format_usd
+from tierwise.stores.ledger.opening import read_ledger
+
+
+def list_(
+    policy: PolicyOption = DEFAULT_POLICY,
+    ledger: LedgerOption = DEFAULT_LEDGER,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what is known of each task type that was compared.
+
+    A line is a task type on two tiers: its pairs, what they came to, the verdict, and what is at stake a day, with
+    its 90 % interval. Pairs whose outcome nobody can say are taken at their worst.
+
+    Example: tierwise audit list
+    """
+    known = load_book(policy).policy
+    with closing(read_ledger(ledger)) as reader:
+        audit = audit_of(reader, known, at_us=now_us())
+    if as_json:
+        print_json(audit_json(audit, known))
+    else:
+        _print(audit, known)
+
+
+def propose(
+    policy: PolicyOption = DEFAULT_POLICY,
+    ledger: LedgerOption = DEFAULT_LEDGER,
+    provisional: bool = typer.Option(False, "--provisional", help="Also types that are provisional."),
+    as_json: JsonOption = False,
+) -> None:
+    """Print the lines of the policy that the audit would change.
+
+    Types that are proven move to the cheaper tier, types that need the dearer one move up. The policy file is not
+    edited. A type that has moved keeps being compared, as long as `shadow` stays.
+
+    Example: tierwise audit propose
+    """
+    known = load_book(policy).policy
+    with closing(read_ledger(ledger)) as reader:
+        audit = audit_of(reader, known, at_us=now_us())
+    moves = list(moves_of(audit, known, provisional=provisional))
+    if as_json:
+        print_json({"moves": moves})
+        return
+    if not moves:
+        say("Nothing to change: no type is proven to be on the wrong tier.")
+    for move in moves:
+        say(f"[task_types.{move['task_type']}]")
+        say(f'-tier = "{move["from"]}"')
+        say(f'+tier = "{move["to"]}"  # {move["why"]}')
+
+
+audit: Final = new_group(
+    """Show which task types need their tier, and what to change.
+
+    Without a command, `list` is meant.
+
+    Example: tierwise audit
+    """,
+    {"list": list_, "propose": propose},
+    lists=True,
+)
+
+
+def moves_of(audit: Audit, policy: Policy, *, provisional: bool) -> Iterator[Mapping[str, str]]:
+    """The changes of tier that the verdicts ask for."""
+    down = {Verdict.PROVEN, Verdict.PROVISIONAL} if provisional else {Verdict.PROVEN}
+    for standing in audit.standings:
+        dear, cheap = standing.line.tiers
+        name = standing.line.task_type
+        contract = policy.contracts.get(name)
+        target = cheap if standing.verdict in down else dear if standing.verdict is Verdict.NEEDED else None
+        if contract is None or target is None or contract.tier not in {dear, cheap} - {target}:
+            continue
+        yield {
+            "task_type": name,
+            "from": contract.tier,
+            "to": target,
+            "verdict": standing.verdict.value,
+            "why": f"{standing.verdict.value}, {standing.line.pairs} pairs",
+        }
+
+
+def audit_json(audit: Audit, policy: Policy) -> dict[str, Any]:
+    """The whole audit, for machines."""
+    gap = _gap(audit)
+    return {
+        "error": policy.audit.error / 100,
+        "routable_gap": None if gap is None else gap.value,
+        "lines": [_standing_json(standing) for standing in audit.standings],
+    }
+
+
+def _standing_json(standing: Standing) -> dict[str, Any]:
+    line, stake, expected = standing.line, standing.stake, standing.expected
+    dear, cheap = line.tiers
+    return {
+        "task_type": line.task_type,
+        "line": line.line,
+        "dear": {"tier": dear, "model": line.parts["dear.model"], "effort": line.parts["dear.effort"]},
+        "cheap": {"tier": cheap, "model": line.parts["cheap.model"], "effort": line.parts["cheap.effort"]},
+        "on_dear": line.on_dear,
+        "pairs": line.pairs,
+        "worse": line.counts.worse,
+        "same": line.counts.same,
+        "better": line.counts.better,
+        "undecided": line.undecided,
+        "graded_by": dict(line.hows),
+        "margin": standing.margin,
+        "difference": {"low": standing.interval.low, "high": standing.interval.high},
+        "probability_safe": standing.probability_safe,
+        "verdict": standing.verdict.value,
+        "stake_nanos_a_day": None
+        if stake is None
+        else {"amount": stake.nanos, "low": stake.low_nanos, "high": stake.high_nanos},
+        "pair_nanos": standing.pair_nanos,
+        "expected": None
+        if expected is None
+        else {"pairs": expected.pairs, "cost_nanos": expected.cost_nanos, "days": expected.days},
+    }
+
+
+_COLUMNS: Final = (
+    "type",
+    "tiers",
+    "pairs",
+    "worse",
+    "same",
+    "better",
+    "open",
+    "verdict",
+    "a day",
+    "next verdict",
+    "rests on",
+)
+_NUMBERS: Final = ("pairs", "worse", "same", "better", "open")
+
+
+def _print(audit: Audit, policy: Policy) -> None:
+    if audit.standings:
+        out.print(_table(audit.standings))
+    for sentence in _remarks(audit, policy):
+        say(sentence)
+
+
+def _table(standings: Iterable[Standing]) -> Table:
+    table = new_table(*_COLUMNS, numbers=_NUMBERS)
+    for standing in standings:
+        table.add_row(*(Text(harmless(cell)) for cell in _cells(standing)))
+    return table
+
+
+def _cells(standing: Standing) -> Iterator[str]:
+    line = standing.line
+    dear, cheap = line.tiers
+    yield line.task_type
+    yield f"{dear} → {cheap}" if line.on_dear else f"{cheap} → {dear}"
+    yield f"{line.pairs:,}"
+    yield f"{line.counts.worse:,}"
+    yield f"{line.counts.same:,}"
+    yield f"{line.counts.better:,}"
+    yield f"{line.undecided:,}" if line.undecided else ""
+    yield standing.verdict.value
+    yield _stake(standing)
+    yield _expected(standing)
+    yield ", ".join(f"{count} {_WORDS.get(how, how)}" for how, count in line.hows.most_common())
+
+
+_WORDS: Final = {"check": "checked", "equal": "equal", "failure": "failed", "differs": "not graded"}
+
+
+def _stake(standing: Standing) -> str:
+    stake = standing.stake
+    if stake is None:
+        return ""
+    what = "saved" if standing.line.on_dear else "more"
+    low, high = format_usd(stake.low_nanos), format_usd(stake.high_nanos)
+    return f"{format_usd(stake.nanos)} {what} ({low} to {high})"
+
+
+def _expected(standing: Standing) -> str:
+    found = standing.expected
+    if found is None:
+        return ""
+    return f"{found.pairs:,} pairs, {format_usd(found.cost_nanos)}, {found.days:.0f} days"
+
+
+def _remarks(audit: Audit, policy: Policy) -> Iterator[str]:
+    shadowed = [name for name, contract in policy.contracts.items() if contract.shadow]
+    if not shadowed:
+        yield "Nothing is compared: no task type of the policy has shadow = true."
+    if not audit.standings:
+        yield "No pairs yet."
+        return
+    yield f"Of all claims proven, {policy.audit.error} % are expected to be wrong at the most."
+    if any(standing.line.undecided for standing in audit.standings):
+        yield "Open pairs have different answers that nothing could grade: give their types a quality.check."
+    if _gap(audit) is Gap.NONE:
+        yield "There is no routable gap: on these tiers, no type differs from the others by more than the margin."
+
+
+def _gap(audit: Audit) -> Gap | None:
+    """Whether types differ; None while any of them has pairs that nobody could grade."""
+    lines = [standing.line for standing in audit.standings]
+    if any(line.undecided for line in lines):
+        return None
+    return routable_gap({line.line: line.counts for line in lines}, margin=CHECKED_MARGIN)

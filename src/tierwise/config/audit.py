@@ -1,0 +1,49 @@
+"""How the audit's keys become values, and what is wrong with them."""
+
+from typing import Final
+
+from tierwise.audit.grading import read_check
+from tierwise.config import audit_keys as keys
+from tierwise.config.reading import Notes, Section, section
+from tierwise.core.policy import Audit, Contract
+
+_DAY_S: Final = 86_400
+
+
+def read_audit(top: Section) -> Audit:
+    """Return the table `[audit]`, with what holds where it or one of its keys is absent."""
+    plain = Audit()
+    found = section(keys.AUDIT, ("audit",), top.values.get("audit", {}), top.notes)
+    if found is None:
+        return plain
+    credit_s = found.take(keys.CREDIT)
+    return Audit(
+        share=found.take(keys.SHARE) or plain.share,
+        most_of_day=found.take(keys.MOST_OF_DAY) or plain.most_of_day,
+        credit_days=plain.credit_days if credit_s is None else credit_s // _DAY_S,
+        sample=found.take(keys.SAMPLE) or plain.sample,
+        error=found.take(keys.ERROR) or plain.error,
+    )
+
+
+def read_quality(contract: Section) -> tuple[str | None, int | None]:
+    """Return a contract's check and its margin in points; None where it has none."""
+    quality = next(contract.inner(keys.QUALITY), None)
+    if quality is None:
+        return None, None
+    check, margin = quality.take(keys.CHECK), quality.take(keys.MARGIN)
+    wrong = None if check is None else read_check(check)
+    if isinstance(wrong, str):
+        path = (*quality.path, keys.CHECK.name)
+        quality.notes.error(path, wrong, 'write "json", "json:KEY,KEY", "regex:PATTERN" or "exact:TEXT"')
+    return check, margin
+
+
+def check_shadow(contract: Contract, tiers: int, notes: Notes) -> None:
+    """Note what the audit cannot do, or would not."""
+    path = ("task_types", contract.name)
+    if contract.shadow and tiers < 2:
+        notes.error((*path, "shadow"), "there is no other tier to compare with", "remove the line")
+    has_quality = contract.check is not None or contract.margin_points is not None
+    if has_quality and not contract.shadow:
+        notes.warn((*path, "quality"), "is not used: nothing is compared", "add shadow = true")

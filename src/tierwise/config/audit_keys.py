@@ -1,0 +1,84 @@
+"""The keys of the audit: which types are compared, what a good answer is, and what comparing may cost."""
+
+from typing import Final
+
+from tierwise.config.kinds import Duration, Flag, Text, Whole
+from tierwise.config.tables import Key, Table
+
+SHADOW: Final[Key[bool]] = Key(
+    name="shadow",
+    kind=Flag(),
+    meaning="Whether some of the type's calls are made on another tier too, in the background, so that the audit can "
+    "compare. The prompts go to the same provider, with the caller's key, once more.",
+    example="true",
+    absent="false",
+)
+MARGIN: Final[Key[int]] = Key(
+    name="margin",
+    kind=Whole(what="points", least=1, most=30),
+    meaning="Loss of quality that counts as none, in points of pass rate.",
+    example="5",
+    absent="3",
+)
+CHECK: Final[Key[str]] = Key(
+    name="check",
+    kind=Text(noun="a check"),
+    meaning="What a good answer is: `json`, the text is JSON; `json:KEY,KEY`, it is an object with these keys; "
+    "`regex:PATTERN`, the pattern is found in it; `exact:TEXT`, it is that text. Answers that call tools are compared "
+    "as they are.",
+    example='"json:invoice_number,total"',
+    absent="none: equal answers are as good as each other, and of others nobody can say",
+)
+SHARE: Final[Key[int]] = Key(
+    name="share",
+    kind=Whole(what="per cents", least=1, most=50),
+    meaning="Per cent of the spend that flows into the audit's allowance.",
+    example="1",
+    absent="2",
+)
+MOST_OF_DAY: Final[Key[int]] = Key(
+    name="most_of_day",
+    kind=Whole(what="per cents", least=1, most=100),
+    meaning="Per cent of a day's spend that the audit takes at most on one day.",
+    example="10",
+    absent="15",
+)
+CREDIT: Final[Key[int]] = Key(
+    name="credit",
+    kind=Duration(least="1d", why_least='write "1d": the allowance is worked out by days'),
+    meaning="How long a time's share the allowance begins with, and holds at most; whole days.",
+    example='"10d"',
+    absent='"30d"',
+)
+SAMPLE: Final[Key[int]] = Key(
+    name="sample",
+    kind=Whole(what="per cents", least=1, most=100),
+    meaning="Per cent of a type's runs, else conversations, of which one call a day is compared.",
+    example="25",
+    absent="10",
+)
+ERROR: Final[Key[int]] = Key(
+    name="error",
+    kind=Whole(what="per cents", least=1, most=20),
+    meaning="Per cent of all claims `proven` that may be wrong, on average.",
+    example="1",
+    absent="5",
+)
+
+QUALITY: Final = Table(
+    name="task_types.NAME.quality",
+    shape="one",
+    meaning="What the audit takes for a good answer of one task type, and which difference counts.",
+    keys=(CHECK, MARGIN),
+    example='[task_types.extraction]\ntier = "fast"\nshadow = true\nquality.check = "json:total"\n',
+    planned=("judge",),
+    needs_one_of=("check", "margin"),
+)
+AUDIT: Final = Table(
+    name="audit",
+    shape="one",
+    meaning="What comparing tiers may cost. It costs nothing as long as no task type has `shadow = true`.",
+    keys=(SHARE, MOST_OF_DAY, CREDIT, SAMPLE, ERROR),
+    example="[audit]\nshare = 2\nsample = 10\n",
+    planned=("judge",),
+)

@@ -1,0 +1,388 @@
+"""The auditor: some calls that ended well are made again on another tier, in the background, and compared.
+
+Whether a call is one of them is settled before its reply begins, by a hash. The caller's reply is not touched and
+waits for nothing: when the queue is full, or the allowance used up, a pair is left out. Texts and credentials are held
+in memory alone, until the pair is made. As long as no task type is shadowed, nothing is read and nothing is kept.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Final
+
+from tierwise.audit.grading import Answer, Check, grade, read_check
+from tierwise.audit.sampling import Purpose, Sampled, sample, uniform
+from tierwise.audit.standings import lines_of, selection_of
+from tierwise.core.changes import Change
+from tierwise.core.ledger import Declared, Failed, Fault, Paired, Posted
+from tierwise.core.planning import Plan, Refused
+from tierwise.engine.budgets import AsyncBudgets, Warnings
+from tierwise.engine.desk import Desk, Opened, Reading
+from tierwise.engine.ledger import AsyncLedger
+from tierwise.engine.listening import Kept, ListeningCaller, SilentCaller
+from tierwise.engine.purse import purses
+from tierwise.engine.relay import Caller, RelayDriver
+from tierwise.engine.shadowing import (
+    Comparison,
+    Shadow,
+    cluster_of,
+    comparable,
+    comparison_of,
+    margin_of,
+    shadow_call,
+)
+from tierwise.errors import LedgerError
+from tierwise.money import Nanos
+from tierwise.stores.ledger.pairs import DAY_US, evidence
+from tierwise.stores.ledger.query import Reader
+from tierwise.stores.ledger.reservations import ledger_id
+from tierwise.upstream.port import Outgoing, Upstream
+
+log = logging.getLogger("tierwise.audit")
+
+QUEUE: Final = 64
+"""Calls that wait to be compared; one more is left out."""
+ROOM: Final = 64 * 2**20
+"""Bytes of requests and replies that calls in the queue, and those being compared, may hold."""
+AT_ONCE: Final = 4
+"""Calls that the audit makes at the same time."""
+PURSE_AGE_US: Final = 60_000_000
+"""How old the allowance may be; a pair that it could not pay has it worked out again after `RETRY_S`."""
+RETRY_S: Final = 2.0
+RESTS_TIMES: Final = 30
+"""How many times as long a direction rests when its account refused a call: each refusal leaves an entry."""
+LOOK_S: Final = 60.0
+"""How often claims are looked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A call that is to be compared if it ends well."""
+
+    reading: Reading
+    opened: Opened
+    comparison: Comparison
+    probability: float
+    cluster: str
+    key_id: str
+    outgoing: Callable[[tuple[Change, ...]], Outgoing]
+    """Makes the request to the provider out of the changes to its body; holds the caller's credential."""
+    kept: Kept = field(default_factory=Kept)
+
+    def listen(self, caller: Caller) -> Caller:
+        """A caller that keeps the reply too."""
+        return ListeningCaller(caller, self.kept)
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds."""
+        return len(self.reading.raw) + self.kept.size
+
+
+class Auditor:
+    """Makes pairs. All of it but its reading, of the ledger and of replies, is on one event loop."""
+
+    def __init__(
+        self,
+        *,
+        desk: Desk,
+        upstream: Upstream,
+        ledger: AsyncLedger,
+        budgets: AsyncBudgets,
+        clock: Callable[[], int],
+        new_id: Callable[[], str],
+        read: Callable[[], Reader],
+        retry_s: float = RETRY_S,
+    ) -> None:
+        """Make pairs of the calls that are offered, while `run` runs.
+
+        Args:
+            desk: knows the policy and texts' tokens.
+            upstream: the provider.
+            ledger: takes the entries.
+            budgets: the accounts.
+            clock: tells microseconds since 1970 UTC.
+            new_id: makes call ids.
+            read: opens the ledger for reading.
+            retry_s: how long the audit makes no calls in a direction whose allowance is used up, in seconds.
+        """
+        self._retry_us = int(retry_s * 1_000_000)
+        self._desk = desk
+        self._upstream = upstream
+        self._ledger = ledger
+        self._budgets = budgets
+        self._clock = clock
+        self._new_id = new_id
+        self._read = read
+        self._salt: str | None = None
+        """The ledger's id, once it is known: nothing is drawn before."""
+        self._paired: set[tuple[str, str, int]] = set()
+        """Line, cluster and day of each pair of today and yesterday."""
+        self._day = 0
+        """The latest one of these."""
+        self._purses: tuple[Nanos, Nanos] = (0, 0)
+        self._purses_at_us: int | None = None
+        self._rests_until_us: dict[bool, int] = {}
+        """Until when a direction, that of calls on a dearer tier or the other, makes none: it had too little left."""
+        self._queue: asyncio.Queue[Candidate] = asyncio.Queue(QUEUE)
+        self._held = 0
+        """Bytes that candidates in the queue, and those being compared, hold."""
+        self._unseen = True
+        """Whether claims have not been looked for since the latest pair, or ever."""
+        self.ready = asyncio.Event()
+        """Set once calls are drawn, or there are none to draw."""
+
+    def consider(
+        self,
+        reading: Reading,
+        opened: Opened,
+        *,
+        key_id: str,
+        outgoing: Callable[[tuple[Change, ...]], Outgoing],
+    ) -> Candidate | None:
+        """Draw whether a call that is about to be made is to be compared; None where it is not."""
+        planned, salt = opened.plan, self._salt
+        if salt is None or not isinstance(planned, Plan) or self._queue.full():
+            return None
+        contract = comparable(planned, reading.body)
+        if contract is None:
+            return None
+        cluster = cluster_of(reading) or opened.call_id
+        comparison = comparison_of(planned, contract, cluster=cluster, salt=salt)
+        line, day = comparison.key.id, reading.at_us // DAY_US
+        drawn = sample(
+            draw=uniform(Purpose.PAIR, line, cluster, day, salt=salt),
+            rate=planned.policy.audit.sample / 100,
+            cluster_has_pair=(line, cluster, day) in self._paired,
+        )
+        if not isinstance(drawn, Sampled):
+            return None
+        return Candidate(
+            reading=reading,
+            opened=opened,
+            comparison=comparison,
+            probability=drawn.probability,
+            cluster=cluster,
+            key_id=key_id,
+            outgoing=outgoing,
+        )
+
+    def offer(self, candidate: Candidate) -> None:
+        """Take a call that was considered and has ended; it never waits."""
+        ending, planned = candidate.opened.exchange.ending, candidate.opened.plan
+        if not isinstance(ending, Posted) or not candidate.kept.whole or not isinstance(planned, Plan):
+            return
+        place = (candidate.comparison.key.id, candidate.cluster, candidate.reading.at_us // DAY_US)
+        if planned.decision.tier != candidate.comparison.own_tier or place in self._paired:
+            return
+        if self._queue.full() or self._held + candidate.size > ROOM:
+            return
+        self._queue.put_nowait(candidate)
+        self._held += candidate.size
+        self._remember(place)
+
+    def _remember(self, place: tuple[str, str, int]) -> None:
+        """Keep that a cluster has its pair of the day, and forget the days that are over."""
+        if place[-1] > self._day:
+            self._day = place[-1]
+            self._paired = {old for old in self._paired if old[-1] >= self._day - 1}
+        self._paired.add(place)
+
+    async def run(self) -> None:
+        """Make pairs until it is cancelled; calls on their way are then given up, and recorded as that."""
+        await self._begin()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_looking())
+            for _ in range(AT_ONCE):
+                group.create_task(self._work())
+
+    async def idle(self) -> None:
+        """Wait until every call that was taken is done with."""
+        await self._queue.join()
+
+    async def _begin(self) -> None:
+        while not any(contract.shadow for contract in self._desk.book.policy.contracts.values()):
+            self.ready.set()
+            await asyncio.sleep(RETRY_S)
+        while self._salt is None:
+            try:
+                salt, self._paired = await asyncio.to_thread(self._recall)
+                self._salt = salt
+                self.ready.set()
+            except LedgerError as error:
+                log.warning("the audit waits for a ledger that can be read: %s", error)
+                await asyncio.sleep(RETRY_S)
+
+    def _recall(self) -> tuple[str, set[tuple[str, str, int]]]:
+        """The ledger's id, and the pairs that there are of today."""
+        today = self._clock() // DAY_US
+        with closing(self._read()) as ledger:
+            pairs = evidence(ledger).pairs
+            found = {(pair.line, pair.cluster, today) for pair in pairs if pair.at_us // DAY_US == today}
+            return ledger_id(ledger), found
+
+    async def _work(self) -> None:
+        while True:
+            candidate = await self._queue.get()
+            try:
+                await self._compare(candidate)
+            except Exception:
+                log.exception("a comparison failed, and the audit goes on")
+            finally:
+                self._held -= candidate.size
+                self._queue.task_done()
+                del candidate  # its text and credential are not kept until the next one comes
+
+    async def _compare(self, candidate: Candidate) -> None:
+        shadow = await self._affordable(candidate)
+        if shadow is None:
+            return
+        opened = shadow.opened
+        kept = Kept()
+        driver = RelayDriver(
+            opened,
+            outgoing=candidate.outgoing,
+            counting=candidate.outgoing,  # never asked for: the audit's policy does not count
+            upstream=self._upstream,
+            ledger=self._ledger,
+            budgets=self._budgets,
+            warnings=Warnings(),
+            caller=SilentCaller(kept),
+            clock=self._clock,
+        )
+        await driver.run()
+        if isinstance(opened.plan, Refused):
+            self._rest(candidate, RESTS_TIMES * self._retry_us)
+            self._purses_at_us = None
+            return
+        entry = await asyncio.to_thread(self._pair, candidate, opened, kept)
+        if entry is not None:
+            self._ledger.put(entry)
+            self._unseen = True
+
+    async def _affordable(self, candidate: Candidate) -> Shadow | None:
+        """The call on the other tier; None where that cannot take it, or the allowance has too little left."""
+        on_dear = candidate.comparison.on_dear
+        if self._clock() < self._rests_until_us.get(on_dear, 0):
+            return None
+        for oldest_us in (PURSE_AGE_US, self._retry_us):
+            limit = await self._limit(on_dear, oldest_us=oldest_us)
+            shadow = self._shadow(candidate, limit)
+            if shadow is None or shadow.worst_nanos <= limit:
+                return shadow
+        self._rest(candidate, self._retry_us)
+        return None
+
+    def _rest(self, candidate: Candidate, for_us: int) -> None:
+        self._rests_until_us[candidate.comparison.on_dear] = self._clock() + for_us
+
+    def _shadow(self, candidate: Candidate, limit_nanos: Nanos) -> Shadow | None:
+        return shadow_call(
+            candidate.reading,
+            candidate.comparison,
+            call_id=self._new_id(),
+            first_call_id=candidate.opened.call_id,
+            key_id=candidate.key_id,
+            limit_nanos=limit_nanos,
+            at_us=self._clock(),
+            calibration=self._desk.calibration,
+        )
+
+    def _pair(self, candidate: Candidate, opened: Opened, kept: Kept) -> Paired | None:
+        """Read both replies and grade them; None where one of them says nothing of its tier."""
+        first, second = candidate.opened.exchange.ending, opened.exchange.ending
+        ours, theirs = _answer(first, candidate.kept), _answer(second, kept)
+        if first is None or second is None or ours is None or theirs is None:
+            return None
+        comparison = candidate.comparison
+        by_tier = (first, second) if comparison.on_dear else (second, first)
+        answers = (ours, theirs) if comparison.on_dear else (theirs, ours)
+        found = grade(dear=answers[0], cheap=answers[1], check=_check(candidate))
+        return Paired(
+            pair_id=f"pair-{opened.call_id}",
+            at_us=self._clock(),
+            call_id=candidate.opened.call_id,
+            shadow_call_id=opened.call_id,
+            task_type=comparison.key.task_type,
+            line=comparison.key.id,
+            line_parts=comparison.key.parts,
+            on_dear=comparison.on_dear,
+            difference=found.difference,
+            how=found.how,
+            probability=candidate.probability,
+            cluster=candidate.cluster,
+            dear_nanos=by_tier[0].cost_nanos,
+            cheap_nanos=by_tier[1].cost_nanos,
+        )
+
+    async def _limit(self, on_dear: bool, *, oldest_us: int) -> Nanos:  # noqa: FBT001 — it names the direction
+        """What the audit may spend today in a direction, as worked out no longer ago than that."""
+        now, at_us = self._clock(), self._purses_at_us
+        if at_us is None or now - at_us >= oldest_us:
+            self._purses_at_us = now
+            audit = self._desk.book.policy.audit
+            try:
+                self._purses = await asyncio.to_thread(purses, self._read, audit, at_us=now)
+            except LedgerError as error:
+                log.warning("the audit's allowance cannot be worked out: %s", error)
+        return self._purses[0 if on_dear else 1]
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if not self._unseen:
+                continue
+            self._unseen = False
+            try:
+                for entry in await asyncio.to_thread(self.claims):
+                    self._ledger.put(entry)
+            except Exception:
+                self._unseen = True
+                log.exception("the audit's evidence cannot be read, and the audit goes on")
+
+    def claims(self) -> list[Declared]:
+        """Look at all evidence, and return what is proven now and was not: its evidence is frozen with that."""
+        policy = self._desk.book.policy
+        with closing(self._read()) as ledger:
+            found = evidence(ledger)
+        lines = lines_of(found.pairs)
+        margins = {name: margin_of(contract) for name, contract in policy.contracts.items()}
+        chosen = selection_of(lines, found.frozen, margins=margins, alpha=policy.audit.error / 100)
+        return [
+            Declared(line=name, at_us=self._clock(), log_e=log_e, pairs=lines[name].pairs)
+            for name, log_e in chosen.new.items()
+        ]
+
+
+_NOT_ITS_DOING: Final = frozenset(
+    {
+        "overloaded_error", "rate_limit_error", "api_error", "timeout_error", "authentication_error",
+        "permission_error", "billing_error", "not_found_error", "unreachable", "dropped", "stream-broke", "no-usage",
+    }
+)  # fmt: skip
+"""Errors that say nothing about how well a tier does: such a call leaves no pair. Most of them pass, and a caller's own
+call is tried again after them."""
+
+
+def _answer(ending: Posted | Failed | None, kept: Kept) -> Answer | None:
+    """What a call came to, as far as it is its tier's doing; None where it leaves no pair."""
+    if ending is None:
+        return None
+    if isinstance(ending, Failed):
+        if ending.fault is not Fault.PROVIDER or ending.error in _NOT_ITS_DOING:
+            return None
+        return Answer(failure="timeout" if ending.error == "timeout" else "error")
+    if ending.stop_reason == "refusal":
+        return Answer(failure="refusal")
+    if ending.stop_reason == "max_tokens":
+        return Answer(failure="cut")
+    content = kept.content()
+    return None if content is None else Answer(text=content.text, tool_uses=content.tool_uses)
+
+
+def _check(candidate: Candidate) -> Check | None:
+    contract = candidate.reading.book.policy.contracts[candidate.comparison.key.task_type]
+    check = None if contract.check is None else read_check(contract.check)
+    return check if isinstance(check, Check) else None

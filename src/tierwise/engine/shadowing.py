@@ -1,0 +1,205 @@
+"""Shadowing: which other tier a call is compared on, what its pair is evidence of, and the same call made there.
+
+A call on any tier but the cheapest is compared with the next cheaper one, a call on the cheapest with the frontier; on
+tiers between, both may be drawn. The audit's call is charged to accounts of its own, one for each direction, and to
+none of the callers'.
+"""
+
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Final
+
+from tierwise.audit.counts import Arm, LineKey
+from tierwise.audit.sampling import Purpose, uniform
+from tierwise.audit.verdicts import CHECKED_MARGIN
+from tierwise.core.attempts import Attempt
+from tierwise.core.calibration import Calibration
+from tierwise.core.decision import Reason, Why
+from tierwise.core.exchange import Exchange
+from tierwise.core.planning import Plan, plan
+from tierwise.core.policy import Budget, Contract, Policy
+from tierwise.core.reserving import Asking, ask
+from tierwise.core.tasks import TaskRef
+from tierwise.engine.desk import Opened, Reading
+from tierwise.money import Nanos
+from tierwise.wire.contents import measure
+from tierwise.wire.requests import Body
+
+PURPOSE: Final = "audit"
+"""Of the audit's calls, in their entries."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What a call would be compared with."""
+
+    own_tier: str
+    other_tier: str
+    on_dear: bool
+    """Whether the call itself is on the dearer tier."""
+    key: LineKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shadow:
+    """The audit's own call, on its way."""
+
+    opened: Opened
+    worst_nanos: Nanos
+    """What it sets aside."""
+
+
+def cluster_of(reading: Reading) -> str | None:
+    """Name the run, else the conversation, that a call belongs to, without telling it; None for one alone."""
+    whole = reading.task.run_id or reading.conversation
+    return None if whole is None else blake2b(whole.encode(), digest_size=8).hexdigest()
+
+
+def comparable(planned: Plan, body: Body) -> Contract | None:
+    """Return the contract of a planned call that may be compared; None of one that may not.
+
+    Only calls whose decision acts are: of one that goes as it was asked, no tier can be told. Neither are threads,
+    which lie on one model's server, nor calls that may fall back to another model, nor those whose tools the provider
+    runs on other servers or in a container that is there: it would run them twice.
+    """
+    call, policy = planned.call, planned.policy
+    contract = policy.contracts.get(planned.task.type) if planned.task.type is not None else None
+    if contract is None or not contract.shadow or planned.decision.tier is None or not planned.decision.acts:
+        return None
+    if call.thread or call.fallbacks or len(policy.tiers) < 2 or not _RUN_ELSEWHERE.isdisjoint(body.fields):
+        return None
+    return contract
+
+
+def comparison_of(planned: Plan, contract: Contract, *, cluster: str, salt: str) -> Comparison:
+    """Return what a planned call is compared with, if it is."""
+    tier, policy = planned.decision.tier, planned.policy
+    assert tier is not None
+    names = list(policy.tiers)
+    other = _other_tier(tier, names, cluster=cluster, salt=salt)
+    on_dear = names.index(tier) < names.index(other)
+    dear, cheap = (tier, other) if on_dear else (other, tier)
+    key = LineKey(
+        task_type=contract.name,
+        dear=_arm(policy, contract, dear),
+        cheap=_arm(policy, contract, cheap),
+        check_version=_check_version(contract),
+    )
+    return Comparison(own_tier=tier, other_tier=other, on_dear=on_dear, key=key)
+
+
+def margin_of(contract: Contract) -> float:
+    """The loss of quality that counts as none for a type."""
+    return CHECKED_MARGIN if contract.margin_points is None else contract.margin_points / 100
+
+
+def shadow_call(
+    reading: Reading,
+    comparison: Comparison,
+    *,
+    call_id: str,
+    first_call_id: str,
+    key_id: str,
+    limit_nanos: Nanos,
+    at_us: int,
+    calibration: Calibration,
+) -> Shadow | None:
+    """Open the same call on the other tier; None where that cannot take its body.
+
+    Args:
+        reading: the caller's call.
+        comparison: says on which tier.
+        call_id: of the audit's call.
+        first_call_id: of the caller's.
+        key_id: names the credential that pays.
+        limit_nanos: what the audit may spend today in this direction.
+        at_us: now, in microseconds since 1970 UTC.
+        calibration: what is known of texts' tokens.
+    """
+    policy = _own_policy(reading.book.policy, comparison, limit_nanos)
+    task = TaskRef(declared=reading.task.declared, type=reading.task.type)
+    planned = plan(reading.call, task, policy=policy, kept=None)
+    if not isinstance(planned, Plan) or planned.decision.tier != comparison.other_tier:
+        return None
+    prices = reading.book.prices
+    asked = ask(
+        _explained(planned, comparison),
+        measure(reading.raw, reading.call),
+        call_id=call_id,
+        key_id=key_id,
+        prices=prices,
+        at_us=at_us,
+        calibration=calibration,
+    )
+    if not isinstance(asked, Asking):
+        return None  # what has no price cannot be held to a limit
+    exchange = Exchange(
+        asked,
+        prices=prices,
+        call_id=call_id,
+        read_us=at_us,
+        key_id=key_id or None,
+        purpose=PURPOSE,
+        attempt=Attempt(first_call_id=first_call_id),
+    )
+    opened = Opened(call_id=call_id, body=reading.body, exchange=exchange, keep_tier=lambda _: None)
+    return Shadow(opened=opened, worst_nanos=asked.claim.amount_nanos)
+
+
+_RUN_ELSEWHERE: Final = frozenset({"mcp_servers", "container"})
+
+
+def _other_tier(tier: str, names: list[str], *, cluster: str, salt: str) -> str:
+    place = names.index(tier)
+    if place == 0:
+        return names[1]
+    upwards = uniform(Purpose.DIRECTION, tier, cluster, salt=salt) < 0.5
+    return names[0] if place == len(names) - 1 or upwards else names[place + 1]
+
+
+def _arm(policy: Policy, contract: Contract, name: str) -> Arm:
+    tier = policy.tiers[name]
+    effort, thinking = contract.effort or tier.effort or "default", contract.thinking or tier.thinking
+    return Arm(tier=name, model=tier.model, effort=f"{effort}, thinking {thinking}")
+
+
+def _check_version(contract: Contract) -> str:
+    """Changes with the check, and with the margin that it is held to."""
+    text = f"{contract.check or 'equality'} within {margin_of(contract)}"
+    return blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+def _own_policy(policy: Policy, comparison: Comparison, limit_nanos: Nanos) -> Policy:
+    """The policy by which the audit's own call is planned and charged."""
+    contract = policy.contracts[comparison.key.task_type]
+    moved = replace(
+        contract,
+        tier=comparison.other_tier,
+        mode="route",
+        budgets=(),
+        max_cost_nanos=None,
+        downgrade_to=None,
+    )
+    budget = Budget(
+        name=f"audit.{'down' if comparison.on_dear else 'up'}",  # no budget of a policy has a dot in its name
+        scope="all",
+        limit=limit_nanos,
+        window="day",
+        warn_at=(),
+        when_short=("refuse",),
+    )
+    return replace(
+        policy,
+        contracts={**policy.contracts, contract.name: moved},
+        budgets=(budget,),
+        time_zone="UTC",
+        count_near_limit=False,
+        when_lost="refuse",
+    )
+
+
+def _explained(planned: Plan, comparison: Comparison) -> Plan:
+    sentence = f"The audit compares {comparison.own_tier} with {comparison.other_tier}."
+    kept = tuple(reason for reason in planned.decision.reasons if reason.why is Why.CAP)
+    reasons = (Reason(why=Why.AUDIT, sentence=sentence), *kept)
+    return replace(planned, decision=replace(planned.decision, reasons=reasons))

@@ -1,0 +1,46 @@
+"""Where the audit stands by a ledger: all pairs, read and looked at together with the policy and its traffic."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Final
+
+from tierwise.audit.standings import Audit, Traffic, stand
+from tierwise.audit.verdicts import Rules
+from tierwise.core.policy import Policy
+from tierwise.engine.shadowing import margin_of
+from tierwise.money import Nanos
+from tierwise.stores.ledger.pairs import DAY_US, DaySpend, evidence, is_audit, spend
+from tierwise.stores.ledger.query import Reader
+
+LOOKS_BACK_DAYS: Final = 7
+"""The days before today over which a type's traffic is averaged."""
+
+
+def audit_of(ledger: Reader, policy: Policy, *, at_us: int) -> Audit:
+    """Look at all evidence of a ledger."""
+    today = at_us // DAY_US
+    with ledger.snapshot():
+        found = evidence(ledger)
+        spent = spend(ledger, since_day=today - LOOKS_BACK_DAYS)
+    return stand(
+        found.pairs,
+        found.frozen,
+        traffic=traffic_of(spent, today=today),
+        margins={name: margin_of(contract) for name, contract in policy.contracts.items()},
+        rules=Rules(alpha=policy.audit.error / 100),
+    )
+
+
+def traffic_of(spent: Iterable[DaySpend], *, today: int) -> dict[str, Traffic]:
+    """Average each type over the whole days that have any calls; over today so far where there are none."""
+    own = [one for one in spent if not is_audit(one)]
+    whole = [one for one in own if one.day < today] or own
+    days = len({one.day for one in whole})
+    calls: defaultdict[str, int] = defaultdict(int)
+    costs: defaultdict[str, Nanos] = defaultdict(int)
+    for one in whole:
+        calls[one.task_type] += one.calls
+        costs[one.task_type] += one.cost_nanos
+    return {
+        name: Traffic(calls=count / days, spend_nanos=costs[name] // days) for name, count in calls.items()
+    }

@@ -1,0 +1,169 @@
+"""HTTP on one connection, with an end to patience: what is too long, or never whole, costs a connection.
+
+The server's own protocol reads a request for as long as a caller likes, and a head of any size. Here each has a limit.
+A timer is set only where a read leaves a request unfinished, so that an ordinary one costs none.
+"""
+
+import asyncio
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from tierwise.wire.errors import own_reply
+
+LARGEST_HEAD: Final = 64 * 2**10
+"""Bytes of a request's line and headers."""
+
+MOST_HEADERS: Final = 200
+
+HEAD_S: Final = 20.0
+"""How long a request's head may take, in seconds; and whatever a caller sends after its request was refused."""
+
+
+GAP_S: Final = 20.0
+"""Longest silence within a body, in seconds."""
+
+BODY_S: Final = 300.0
+"""How long a body may take, in seconds."""
+
+
+class Protocol(HttpToolsProtocol):
+    """The server's protocol, with limits on heads, and on the time of bodies."""
+
+    _in_head = False
+    _size = 0
+    """Bytes since the last head's end, or the connection's beginning, that may belong to a head."""
+    _timer: asyncio.TimerHandle | None = None
+    _began = 0.0
+    """When a body was first seen to be unfinished."""
+    _heard = 0.0
+    """When a part of it came last."""
+    _complaint = "malformed"
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin to wait for the first head."""
+        super().connection_made(transport)
+        self._set_timer(HEAD_S)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read, and wait for the rest of a request only so long."""
+        self._size += len(data)
+        super().data_received(data)
+        if not self._in_head:
+            self._size = 0
+        elif self._size > LARGEST_HEAD and not self.transport.is_closing():
+            self._refuse("head-too-large")
+        if self.transport.is_closing():
+            return
+        if self._waits():
+            if self._timer is None:
+                self._set_timer(HEAD_S)
+        elif self.cycle.more_body:
+            self._heard = self.loop.time()
+            if self._timer is None:
+                self._began = self._heard
+                self._set_timer(GAP_S)
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        self._in_head = True
+        if self._answers():
+            self._size = 0  # what came before it in this read is of the request that is answered
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """A head is whole."""
+        self._in_head = False
+        self._stop_timer()
+        most = self.limit_concurrency
+        if most is not None and (len(self.connections) >= most or len(self.tasks) >= most):
+            self._complaint = "busy"
+            raise ValueError  # the parser stops, and `send_400_response` answers
+        if len(self.headers) > MOST_HEADERS or (self._size > LARGEST_HEAD and self._head() > LARGEST_HEAD):
+            self._complaint = "head-too-large"
+            raise ValueError
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """A body is whole."""
+        self._stop_timer()
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what cannot be read, as the gateway answers all errors, and close."""
+        del msg
+        self._refuse(self._complaint)
+
+    def _refuse(self, code: str) -> None:
+        """Answer with an error, where no other answer is due first, and close."""
+        if self._answers() and code != "too-slow":
+            return self.transport.close()
+        reply = own_reply(code, _SENTENCES[code], headers=((b"connection", b"close"),))
+        lines = b"".join(b"%b: %b\r\n" % header for header in reply.headers)
+        head = b"HTTP/1.1 %d %b\r\n%bcontent-length: %d\r\n\r\n"
+        self.transport.write(
+            head % (reply.status, _PHRASES[reply.status], lines, len(reply.body)) + reply.body
+        )
+        return self.transport.close()
+
+    def _answers(self) -> bool:
+        """Whether a request is read, or being read, and its answer not out."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _waits(self) -> bool:
+        """Whether nothing is under way but what a caller has yet to send."""
+        return self._in_head or not self._answers()
+
+    def _look(self) -> None:
+        """Give up on a caller that is too slow, unless an earlier request's reply is still on its way to it."""
+        self._timer = None
+        if self.transport.is_closing():
+            return
+        answers = self._answers()
+        if answers and not self._in_head and not self.pipeline and not self.cycle.response_started:
+            self._look_at_body()
+        elif answers:
+            self._set_timer(HEAD_S)
+        elif self._in_head:
+            self._refuse("too-slow")
+        else:
+            self.transport.close()
+
+    def _look_at_body(self) -> None:
+        now = self.loop.time()
+        left_s = min(self._heard + GAP_S, self._began + BODY_S) - now
+        if left_s <= 0:
+            self._refuse("too-slow")
+        else:
+            self._set_timer(left_s)
+
+    def _set_timer(self, seconds: float) -> None:
+        self._timer = self.loop.call_later(seconds, self._look)
+
+    def _head(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+_PHRASES: Final = {
+    400: b"Bad Request",
+    408: b"Request Timeout",
+    431: b"Request Header Fields Too Large",
+    503: b"Service Unavailable",
+}
+_SENTENCES: Final = {
+    "malformed": "This is not an HTTP request that can be read.",
+    "head-too-large": f"A request has at most {MOST_HEADERS} headers, and {LARGEST_HEAD:,} bytes of them.",
+    "busy": "The gateway has as many connections as it takes. Send this again in a moment.",
+    "too-slow": f"The request did not come in time: its headers may take {HEAD_S:.0f} seconds, its body {BODY_S:.0f}, "
+    f"{GAP_S:.0f} of them in silence.",
+}

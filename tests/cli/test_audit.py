@@ -1,0 +1,117 @@
+"""`tierwise audit`."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from support.entries import decided, posted
+from support.policies import TWO_TIERS
+from tierwise.audit.counts import Arm, LineKey
+from tierwise.cli import app
+from tierwise.cli.console import PIPED_WIDTH, out
+from tierwise.core.ledger import Entry, Paired
+from tierwise.engine.clock import now_us
+from tierwise.money import usd
+from tierwise.stores.ledger.sqlite import open_ledger
+
+POLICY = TWO_TIERS.replace('tier = "frontier"', 'tier = "frontier"\nshadow = true')
+KEY = LineKey(
+    task_type="synthesis",
+    dear=Arm(tier="frontier", model="claude-opus-5-5"),
+    cheap=Arm(tier="fast", model="claude-haiku-5-5"),
+)
+
+
+def pair(number: int, difference: int | None) -> Paired:
+    return Paired(
+        pair_id=f"pair-{number}",
+        at_us=now_us(),
+        call_id="c1",
+        shadow_call_id="c2",
+        task_type="synthesis",
+        line=KEY.id,
+        line_parts=KEY.parts,
+        on_dear=True,
+        difference=difference,
+        how="differs" if difference is None else "check",
+        probability=0.1,
+        cluster=f"k{number}",
+        dear_nanos=usd("0.10"),
+        cheap_nanos=usd("0.01"),
+    )
+
+
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(out, "width", PIPED_WIDTH)
+
+
+def files(folder: Path, entries: list[Entry], policy: str = POLICY) -> list[str]:
+    (folder / "tierwise.toml").write_text(policy, "utf-8")
+    ledger = open_ledger(folder / "ledger.sqlite3")
+    ledger.write(entries)
+    ledger.close()
+    return ["--policy", str(folder / "tierwise.toml"), "--ledger", str(folder / "ledger.sqlite3")]
+
+
+def day_of_synthesis() -> list[Entry]:
+    return [
+        decided(task_type="synthesis", tier="frontier", at_us=now_us()),
+        posted(cost_nanos=usd("100"), at_us=now_us()),
+    ]
+
+
+def told(*arguments: str) -> str:
+    result = CliRunner().invoke(app, ["audit", *arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_without_pairs_it_says_so(tmp_path: Path) -> None:
+    assert "No pairs yet." in told("list", *files(tmp_path, []))
+
+
+def test_a_policy_that_shadows_nothing_is_told(tmp_path: Path) -> None:
+    assert "no task type of the policy has shadow = true" in told(*files(tmp_path, [], TWO_TIERS))
+
+
+def test_a_proven_type_is_shown_with_what_it_would_save_and_proposed(tmp_path: Path) -> None:
+    options = files(tmp_path, [*day_of_synthesis(), *(pair(number, 0) for number in range(300))])
+
+    shown, proposed = told("list", *options), told("propose", *options)
+
+    assert "proven" in shown
+    assert "$90.00 saved" in shown
+    assert "300 checked" in shown
+    assert proposed == ('[task_types.synthesis]\n-tier = "frontier"\n+tier = "fast"  # proven, 300 pairs\n')
+
+
+def test_a_provisional_type_is_proposed_only_when_asked_for(tmp_path: Path) -> None:
+    options = files(tmp_path, [*day_of_synthesis(), *(pair(number, 0) for number in range(60))])
+
+    assert told("propose", *options).startswith("Nothing to change")
+    assert '+tier = "fast"  # provisional, 60 pairs' in told("propose", "--provisional", *options)
+
+
+def test_open_pairs_are_shown_and_ask_for_a_check(tmp_path: Path) -> None:
+    options = files(tmp_path, [*day_of_synthesis(), *(pair(number, None) for number in range(3))])
+
+    assert "give their types a quality.check" in told("list", *options)
+
+
+def test_machines_get_counts_and_amounts_in_whole_nanodollars(tmp_path: Path) -> None:
+    entries = [*day_of_synthesis(), *(pair(number, number % 2 - 1) for number in range(40))]
+
+    (line,) = json.loads(told("list", "--json", *files(tmp_path, entries)))["lines"]
+
+    assert (line["task_type"], line["verdict"]) == ("synthesis", "needed")
+    assert (line["pairs"], line["worse"], line["same"], line["better"], line["undecided"]) == (
+        40,
+        20,
+        20,
+        0,
+        0,
+    )
+    assert line["stake_nanos_a_day"]["amount"] == usd("90")

@@ -1,0 +1,263 @@
+"""Secrets that are planted wherever one can come in, and looked for wherever something goes out."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from support.asgi import call, gateway_in_memory
+from support.policies import TWO_TIERS, with_upstream
+from support.servers import Peer, Server, served
+from support.transcripts import message
+from support.waiting import eventually
+from tierwise.sandbox.server import Answer, Running
+from tierwise.upstream.port import Outgoing, Reply
+
+CANARY: Final = "canary"
+"""In every secret. Nothing else of a test has it."""
+
+CLIENT: Final = "twk_canary-of-the-client-0123456789abcdefghijkl"
+OWN: Final = "sk-ant-canary-of-the-gateway"
+CALLER: Final = "sk-ant-canary-of-the-caller"
+
+POLICY: Final = f"""
+warn_url = "WARN"
+{TWO_TIERS}
+[[clients]]
+name = "ci"
+key_sha256 = "{sha256(CLIENT.encode()).hexdigest()}"
+
+[[clients]]
+name = "narrow"
+key_sha256 = "{sha256(CALLER.encode()).hexdigest()}"
+task_types = ["synthesis"]
+
+[[budgets]]
+scope = "key"
+limit_usd = "0.002"
+"""
+
+BODY: Final[dict[str, Any]] = {
+    "model": "task/extraction",
+    "max_tokens": 50,
+    "messages": [{"role": "user", "content": "Hi"}],
+}
+
+
+async def a_provider(peer: Peer, server: Server) -> None:
+    """Answers by the word in a header: well, with an error that repeats the key, without an end, or not at all."""
+    while True:
+        heard = await peer.request()
+        server.requests.append(heard)
+        if b"x-how: echo" in heard:
+            text = json.dumps({"type": "error", "error": {"type": "authentication_error", "message": OWN}})
+            await peer.say(b"HTTP/1.1 401 No\r\ncontent-length: %d\r\n\r\n%b" % (len(text), text.encode()))
+        elif b"x-how: cut" in heard:
+            await peer.say(b"HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n{")
+            return
+        elif b"x-how: drop" in heard:
+            return
+        else:
+            reply = message()
+            head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+            await peer.say(head % len(reply) + reply)
+
+
+@pytest.fixture
+def provider() -> Iterator[Server]:
+    with in_a_thread() as server:
+        yield server
+
+
+@contextmanager
+def in_a_thread() -> Generator[Server]:
+    up, found = threading.Event(), list[tuple[Server, asyncio.AbstractEventLoop, asyncio.Event]]()
+
+    async def run() -> None:
+        async with served(a_provider) as server:
+            ended = asyncio.Event()
+            found.append((server, asyncio.get_running_loop(), ended))
+            up.set()
+            await ended.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(run(),), daemon=True)
+    thread.start()
+    assert up.wait(10)
+    server, loop, ended = found[0]
+    yield server
+    loop.call_soon_threadsafe(ended.set)
+    thread.join(10)
+
+
+@contextmanager
+def gateway(folder: Path, base_url: str, *options: str) -> Generator[tuple[Running, int]]:
+    """A gateway with a secret in everything that it is told; what it says goes into files."""
+    text = POLICY.replace("WARN", f"{base_url}/hooks/of-the-policy")
+    (folder / "tierwise.toml").write_text(with_upstream(text, base_url))
+    key_file = folder / "key"
+    key_file.write_text(OWN)
+    key_file.chmod(0o600)
+    environment = {
+        **os.environ,
+        "ANTHROPIC_API_KEY_FILE": str(key_file),
+        "TIERWISE_LEDGER": str(folder / "ledger.sqlite3"),
+        "TIERWISE_WARN_URL": f"{base_url}/hooks/{CANARY}-of-the-hook",
+        "TIERWISE_VALKEY_PASSWORD": f"{CANARY}-of-valkey",
+        "HTTP_PROXY": "",
+    }
+    environment.pop("ANTHROPIC_API_KEY", None)
+    command = [sys.executable, "-m", "tierwise", "serve", "--port", "0", "--quiet", "--log-level", "debug"]
+    command += ["--policy", str(folder / "tierwise.toml"), *options]
+    with (
+        (folder / "stderr").open("wb") as stderr,
+        (folder / "stdout").open("wb") as stdout,
+        subprocess.Popen(command, env=environment, stdout=stdout, stderr=stderr) as process,
+    ):
+        try:
+            address = eventually((folder / "stdout").read_text, until=lambda said: said.endswith("\n"))
+            yield Running(address.strip()), process.pid
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+KEY: Final = {"x-api-key": CLIENT}
+STRANGER: Final = {"X-API-KEY": f"{CANARY}-stranger", "Authorization": f"Bearer {CANARY}-token"}
+
+
+def every_kind_of_call(at: Running) -> Iterator[Answer]:
+    """Good ones, and one of each kind that fails."""
+    raw = json.dumps(BODY).encode()
+
+    def post(headers: dict[str, str], body: bytes = raw, path: str = "/v1/messages") -> Answer:
+        return at.send("POST", path, body, headers)
+
+    yield post({**KEY, "Cookie": f"session={CANARY}-cookie"})
+    yield post({"AUTHORIZATION": f"bearer {CLIENT}", "Proxy-Authorization": f"Basic {CANARY}-proxy"})
+    yield post(STRANGER)
+    yield post({"x-api-key": f"{CANARY} \u00e9"})
+    yield post({"x-api-key": CALLER})
+    yield post(KEY, b'{"model": "' + CLIENT.encode())
+    yield post(KEY, json.dumps({**BODY, "max_tokens": CLIENT}).encode())
+    yield post(KEY, json.dumps({**BODY, CLIENT: [], "messages": CLIENT}).encode())
+    yield post(KEY, json.dumps({**BODY, "model": "task/nothing"}).encode())
+    yield post(KEY, path="/v1/messages/batches")
+    yield post(KEY, path="/v1/messages/count_tokens")
+    yield post({**KEY, "x-how": "cut"})
+    yield post({**KEY, "x-how": "drop"})
+    yield post({**KEY, "x-how": "drop"}, path="/v1/files")
+    yield from (post(KEY, json.dumps({**BODY, "max_tokens": 512}).encode()) for _ in range(12))
+    yield at.send("GET", "/tierwise/health", headers=STRANGER)
+    yield at.send("GET", "/tierwise/meters", headers=KEY)
+    yield at.send("GET", f"/nowhere?key={CANARY}", headers=KEY)
+
+
+def test_no_secret_is_in_anything_that_the_gateway_writes_or_says(tmp_path: Path, provider: Server) -> None:
+    with gateway(tmp_path, provider.base_url) as (at, pid):
+        answers = list(every_kind_of_call(at))
+        echoed = at.send("POST", "/v1/messages", json.dumps(BODY).encode(), {**KEY, "x-how": "echo"})
+        eventually(lambda: warned(provider), until=bool)
+        command_line = Path(f"/proc/{pid}/cmdline").read_bytes()
+        while_it_runs = {path.name: path.read_bytes() for path in tmp_path.glob("ledger*")}
+
+    assert {answer.status for answer in answers} >= {200, 400, 401, 403, 404, 429, 502}
+    assert not [answer for answer in answers if CANARY in str((answer.headers, answer.body))]
+    assert CANARY not in str(echoed.headers)
+    assert CANARY.encode() not in command_line
+    written = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name != "key"}
+    assert {"ledger.sqlite3", "ledger.sqlite3-wal"} <= while_it_runs.keys()
+    assert {"stderr", "stdout", "ledger.sqlite3", "tierwise.toml"} <= written.keys()
+    assert written["stderr"]
+    assert not [name for name, data in (*while_it_runs.items(), *written.items()) if CANARY.encode() in data]
+
+
+def test_the_provider_gets_the_gateways_key_and_no_other_secret(tmp_path: Path, provider: Server) -> None:
+    with gateway(tmp_path, provider.base_url) as (at, _):
+        list(every_kind_of_call(at))
+        eventually(lambda: warned(provider), until=bool)
+
+    calls = [heard.partition(b"\r\n\r\n")[0] for heard in provider.requests if b"/hooks/" not in heard]
+    assert calls
+    assert all(b"x-api-key: " + OWN.encode() in head for head in calls)
+    assert not [head for head in calls if CANARY.encode() in head.replace(OWN.encode(), b"")]
+    assert not [heard for heard in warned(provider) if OWN.encode() in heard or CLIENT.encode() in heard]
+
+
+def warned(provider: Server) -> list[bytes]:
+    """The warnings that came to the secret address."""
+    return [heard for heard in provider.requests if heard.startswith(b"POST /hooks/")]
+
+
+class Crashing:
+    """A way to the provider with a mistake in it."""
+
+    async def send(self, request: Outgoing) -> Reply:
+        secret = dict(request.headers)[b"x-api-key"]
+        raise ZeroDivisionError(len(secret))
+
+    async def close(self) -> None:
+        pass
+
+
+def test_a_handler_that_crashes_tells_its_log_where_and_nobody_a_secret(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+
+    async def talk() -> bytes:
+        async with gateway_in_memory(tmp_path / "ledger.sqlite3", Crashing(), key=OWN) as app:
+            headers = [(b"x-api-key", CALLER.encode())]
+            got = await call(app, "POST", "/v1/files", headers=headers, body=CALLER.encode())
+            assert got.status == 500
+            return got.body
+
+    body = asyncio.run(talk())
+
+    assert "ZeroDivisionError" in caplog.text
+    assert CANARY not in caplog.text
+    assert CANARY.encode() not in body
+
+
+@pytest.mark.parametrize(
+    ("ledger", "policy"),
+    [
+        ("postgresql://me:canary-password@127.0.0.1:1/ledger", TWO_TIERS),
+        ("postgresql://127.0.0.1:1/ledger?password=canary-password", TWO_TIERS),
+        (
+            "",
+            'budget_store = "valkey://127.0.0.1:1"\n'
+            + TWO_TIERS
+            + '[[budgets]]\nscope = "all"\nlimit_usd = "1"\n',
+        ),
+    ],
+)
+def test_a_start_that_fails_tells_no_password(tmp_path: Path, ledger: str, policy: str) -> None:
+    (tmp_path / "tierwise.toml").write_text(policy)
+    environment = {
+        **os.environ,
+        "TIERWISE_LEDGER": ledger or str(tmp_path / "ledger.sqlite3"),
+        "TIERWISE_VALKEY_PASSWORD": "canary-password",
+        "ANTHROPIC_API_KEY": OWN,
+    }
+    command = [sys.executable, "-m", "tierwise", "serve", "--port", "0", "--log-level", "debug"]
+    said = tmp_path / "said"
+    with (
+        said.open("wb") as file,
+        subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=file, stderr=file) as process,
+    ):
+        try:
+            eventually(said.read_text, until=lambda text: "127.0.0.1:1" in text)
+        finally:
+            process.terminate()
+            process.wait(60)
+
+    assert CANARY not in said.read_text()
