@@ -237,7 +237,7 @@ def test_a_stream_that_its_caller_leaves_is_recorded_and_closed(
     ) as stream:
         next(iter(stream))
 
-    (recorded,) = gateway.settled()
+    (recorded,) = eventually(gateway.settled, until=bool)
     assert (recorded["fault"], recorded["error"]) == ("caller", "caller-left")
     (billed,) = eventually(sandbox.calls, until=lambda found: len(found) == 1)
     assert billed["ending"] == "left"
