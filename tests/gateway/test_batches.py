@@ -2,7 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +33,25 @@ def gateway(tmp_path: Path, sandbox: Running) -> Iterator[RunningGateway]:
         yield gateway
 
 
-def client_of(base_url: str) -> Any:
-    """Any type, for the SDK's own wants arguments that are spelled out."""
-    return anthropic.Anthropic(base_url=base_url, api_key="any", max_retries=0)
+EXTRACTORS_KEY = "twk_of-the-extractors"
+CLIENTS = "".join(
+    f'[[clients]]\nname = "{name}"\ntask_types = ["{types}"]\nkey_sha256 = "{sha256(key.encode()).hexdigest()}"\n'
+    for name, types, key in (("extractors", "extraction", EXTRACTORS_KEY), ("others", "*", "twk_of-others"))
+)
+
+ClientOf = Callable[..., Any]
+"""Any type, for the SDK's own wants arguments that are spelled out."""
+
+
+@pytest.fixture
+def client_of() -> Iterator[ClientOf]:
+    with ExitStack() as opened:
+
+        def client(base_url: str, key: str = "any") -> Any:
+            made = anthropic.Anthropic(base_url=base_url, api_key=key, max_retries=0)
+            return opened.enter_context(made)
+
+        yield client
 
 
 def item(custom_id: str, model: str = "task/extraction", text: str = "Which firm?", **fields: Any) -> Any:
@@ -65,7 +83,7 @@ def a_mixed_batch(size: int) -> list[Any]:
 
 
 def test_a_batch_costs_in_the_ledger_what_the_provider_bills_to_the_nanodollar(
-    gateway: RunningGateway, sandbox: Running
+    gateway: RunningGateway, sandbox: Running, client_of: ClientOf
 ) -> None:
     requests = [*a_mixed_batch(126), item("bad", model="claude-opus-5-5", stream=True)]
     batches = client_of(gateway.base_url).messages.batches
@@ -86,7 +104,9 @@ def test_a_batch_costs_in_the_ledger_what_the_provider_bills_to_the_nanodollar(
     assert breaches(gateway.ledger_path) == 0
 
 
-def test_each_item_is_decided_by_its_own_type_and_matched_by_its_own_id(gateway: RunningGateway) -> None:
+def test_each_item_is_decided_by_its_own_type_and_matched_by_its_own_id(
+    gateway: RunningGateway, client_of: ClientOf
+) -> None:
     batches = client_of(gateway.base_url).messages.batches
     made = batches.create(requests=[item("a"), item("b", "task/synthesis"), item("c", "claude-sonnet-4-6")])
 
@@ -101,7 +121,9 @@ def test_each_item_is_decided_by_its_own_type_and_matched_by_its_own_id(gateway:
     }
 
 
-def test_results_that_are_fetched_again_count_once(gateway: RunningGateway, sandbox: Running) -> None:
+def test_results_that_are_fetched_again_count_once(
+    gateway: RunningGateway, sandbox: Running, client_of: ClientOf
+) -> None:
     batches = client_of(gateway.base_url).messages.batches
     made = batches.create(requests=a_mixed_batch(20))
 
@@ -114,7 +136,7 @@ def test_results_that_are_fetched_again_count_once(gateway: RunningGateway, sand
 
 @pytest.mark.parametrize(("played", "kind"), [("hold", "canceled"), ("expire", "expired")])
 def test_items_that_did_not_run_cost_nothing(
-    gateway: RunningGateway, sandbox: Running, played: str, kind: str
+    gateway: RunningGateway, sandbox: Running, played: str, kind: str, client_of: ClientOf
 ) -> None:
     batches = client_of(gateway.base_url).messages.batches
     made = batches.create(requests=a_mixed_batch(10), extra_headers={"x-sandbox-batch": played})
@@ -129,7 +151,7 @@ def test_items_that_did_not_run_cost_nothing(
 
 
 def test_a_batch_that_a_budget_has_no_room_for_is_refused_whole_and_sets_nothing_aside(
-    tmp_path: Path, sandbox: Running
+    tmp_path: Path, sandbox: Running, client_of: ClientOf
 ) -> None:
     policy = f'{TWO_TIERS}\n[[budgets]]\nscope = "all"\nlimit_usd = "0.01"\nwhen_short = ["refuse"]\n'
     with running_gateway(tmp_path, sandbox.base_url, policy=policy) as gateway:
@@ -143,7 +165,7 @@ def test_a_batch_that_a_budget_has_no_room_for_is_refused_whole_and_sets_nothing
         assert {call["custom_id"]: call["error"] for call in gateway.calls()} == {"b": "budget", "c": None}
 
 
-def test_an_item_that_cannot_be_read_names_its_place(gateway: RunningGateway) -> None:
+def test_an_item_that_cannot_be_read_names_its_place(gateway: RunningGateway, client_of: ClientOf) -> None:
     with pytest.raises(anthropic.BadRequestError, match=r"requests\.1\.params\.max_tokens"):
         client_of(gateway.base_url).messages.batches.create(
             requests=[item("a"), {"custom_id": "b", "params": {"model": "task/extraction", "messages": []}}]
@@ -151,7 +173,9 @@ def test_an_item_that_cannot_be_read_names_its_place(gateway: RunningGateway) ->
     assert gateway.calls() == []
 
 
-def test_a_batch_that_the_provider_turns_down_costs_nothing(gateway: RunningGateway) -> None:
+def test_a_batch_that_the_provider_turns_down_costs_nothing(
+    gateway: RunningGateway, client_of: ClientOf
+) -> None:
     with pytest.raises(anthropic.BadRequestError):
         client_of(gateway.base_url).messages.batches.create(requests=[item("a"), item("a")])
 
@@ -159,7 +183,34 @@ def test_a_batch_that_the_provider_turns_down_costs_nothing(gateway: RunningGate
     assert totals(gateway.ledger_path) == (0, 0)
 
 
-def test_a_batch_made_elsewhere_passes_and_is_not_recorded(gateway: RunningGateway, sandbox: Running) -> None:
+def test_a_client_makes_batches_of_its_task_types_and_sees_those_among_the_models(
+    tmp_path: Path, sandbox: Running, client_of: ClientOf
+) -> None:
+    with running_gateway(
+        tmp_path, sandbox.base_url, policy=TWO_TIERS + CLIENTS, key="sk-provider"
+    ) as gateway:
+        client = client_of(gateway.base_url, EXTRACTORS_KEY)
+        with pytest.raises(
+            anthropic.PermissionDeniedError, match=r"Item 2 of 2 \(b\): The client extractors may"
+        ):
+            client.messages.batches.create(requests=[item("a"), item("b", "task/synthesis")])
+        made = client.messages.batches.create(requests=[item("c")])
+        list(client.messages.batches.results(made.id))
+
+        others = client_of(gateway.base_url, "twk_of-others")
+        with pytest.raises(anthropic.PermissionDeniedError, match="may make calls of its task types"):
+            others.messages.batches.retrieve(made.id)
+        with pytest.raises(anthropic.PermissionDeniedError, match="may make calls of its task types"):
+            client.messages.batches.list()
+        assert [(call["custom_id"], call["key_id"]) for call in gateway.calls()] == [("c", "extractors")]
+        assert [model.id for model in client.models.list() if model.id.startswith("task/")] == [
+            "task/extraction"
+        ]
+
+
+def test_a_batch_made_elsewhere_passes_and_is_not_recorded(
+    gateway: RunningGateway, sandbox: Running, client_of: ClientOf
+) -> None:
     made = client_of(sandbox.base_url).messages.batches.create(requests=[item("a", "claude-opus-5-5")])
 
     (result,) = client_of(gateway.base_url).messages.batches.results(made.id)
@@ -169,7 +220,7 @@ def test_a_batch_made_elsewhere_passes_and_is_not_recorded(gateway: RunningGatew
 
 
 def test_a_batch_is_settled_by_another_process_after_the_first_was_killed(
-    tmp_path: Path, sandbox: Running
+    tmp_path: Path, sandbox: Running, client_of: ClientOf
 ) -> None:
     with served_gateway(tmp_path, sandbox.base_url) as gateway:
         made = client_of(gateway.http.base_url).messages.batches.create(requests=a_mixed_batch(30))

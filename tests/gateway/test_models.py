@@ -17,8 +17,12 @@ VIRTUAL = ["task/synthesis", "task/extraction"]
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[Any]:
     policy = TWO_TIERS + 'description = "Fields of a document."\n'
-    with running() as sandbox, running_gateway(tmp_path, sandbox.base_url, policy=policy) as gateway:
-        yield anthropic.Anthropic(base_url=gateway.base_url, api_key="any", max_retries=0)
+    with (
+        running() as sandbox,
+        running_gateway(tmp_path, sandbox.base_url, policy=policy) as gateway,
+        anthropic.Anthropic(base_url=gateway.base_url, api_key="any", max_retries=0) as client,
+    ):
+        yield client
 
 
 @pytest.mark.parametrize("limit", [3, 1000])

@@ -50,6 +50,20 @@ def open_items(ledger: Reader, batch_id: str, custom_ids: Sequence[str]) -> dict
     }
 
 
+def is_of(ledger: Reader, batch_id: str, key_id: str) -> bool:
+    """Tell whether a batch was made with a credential, as far as the ledger has it.
+
+    Raises:
+        LedgerUnavailable: it cannot be read.
+    """
+    return next(ledger.rows(_OF_KEY, (batch_id, key_id)), None) is not None
+
+
+_OF_KEY: Final = """
+SELECT 1 FROM entries AS b JOIN entries AS d ON d.batch_id = b.call_id AND d.kind = 'decided'
+WHERE b.batch_id = ? AND b.kind = 'batched' AND d.key_id = ? LIMIT 1
+"""
+
 _OPEN_ITEMS: Final = """
 SELECT d.call_id, d.custom_id, d.at_us, d.requested_model, d.decided_model, d.acts
 FROM entries AS b JOIN entries AS d ON d.batch_id = b.call_id AND d.kind = 'decided'
