@@ -24,7 +24,7 @@ from tierwise.gateway.reload import PolicyFile
 from tierwise.gateway.warn_post import WarnPost
 from tierwise.stores.conversations import Conversations
 from tierwise.stores.ledger.opening import open_ledger, read_ledger, shown
-from tierwise.upstream.client import HttpUpstream
+from tierwise.upstream.client import open_upstream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,7 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
     new_id = call_ids()
     desk = Desk(settings.book, conversations=Conversations(), clock=now_us, new_id=new_id)
     ledger = LoopLedger(open_ledger(settings.ledger, durability=policy.durability), loop)
-    upstream = HttpUpstream(policy.upstream)
+    upstream = open_upstream(policy.upstream)
     balances = await asyncio.to_thread(hold_balances, settings.ledger, store=policy.budget_store)
     upkeep = upkeep_of(balances, settings.ledger, desk=desk, put=ledger.put, clock=now_us)
     warn_url = settings.warn_url or policy.warn_url
