@@ -24,6 +24,7 @@ from zoneinfo import ZoneInfo
 from tierwise.core.policy import Budget, Policy, Window
 from tierwise.core.tasks import TaskRef
 from tierwise.money import Nanos
+from tierwise.values import value
 
 
 class ReservationState(StrEnum):
@@ -63,7 +64,7 @@ def step_of(cost_nanos: Nanos | None) -> ReservationStep:
     return ReservationStep.SETTLE if cost_nanos else ReservationStep.VOID
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class AccountRef:
     """One account that a call is charged to, and the terms that hold there now."""
 
@@ -85,7 +86,7 @@ class AccountRef:
         return self.budget.limit if self.budget.hard else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Claim:
     """What one call asks for."""
 
@@ -107,7 +108,7 @@ class Crossing:
     """Posted and pending."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Reserved:
     """The whole claim was set aside on all accounts."""
 

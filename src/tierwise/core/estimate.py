@@ -25,7 +25,6 @@ are accepted because their own bounds would be too high to be of use: more than 
 loop at the provider that reads a long prompt again at every step.
 """
 
-from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from tierwise.core.calibration import UNCALIBRATED, Calibration
@@ -34,11 +33,12 @@ from tierwise.core.catalog import find
 from tierwise.core.pricing import PriceBook
 from tierwise.money import ATTOS_PER_NANO, Attos, Nanos, round_up
 from tierwise.usage import Metered, Usage, UsageLine
+from tierwise.values import value
 
 CacheWrites: TypeAlias = Literal["none", "5m", "1h"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Contents:
     """What a body tells of the size of its prompt."""
 
@@ -61,7 +61,7 @@ class Contents:
         return not self.attachments and not self.open_ended
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Estimate:
     """The most that a call can cost, as a function of its `max_tokens`."""
 

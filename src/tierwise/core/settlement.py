@@ -6,7 +6,6 @@ the models' tokenizers differ. Where the provider may not bill a call, they are 
 """
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 from tierwise.core.attempts import ONLY, Attempt
@@ -18,9 +17,10 @@ from tierwise.core.pricing import PriceBook
 from tierwise.core.tasks import LONGEST_ID, virtual_type
 from tierwise.money import Nanos
 from tierwise.usage import Metered, Usage, UsageLine
+from tierwise.values import value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Ending:
     """How a call ended, as the wire tells it."""
 

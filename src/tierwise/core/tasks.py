@@ -1,7 +1,6 @@
 """What kind of task a call belongs to: a virtual model name, a header, a match rule, or nothing; in this order."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Final
@@ -9,6 +8,7 @@ from typing import Final
 from tierwise.core.call import Call
 from tierwise.core.policy import DEFAULT_TYPE, MatchRule, Policy
 from tierwise.names import nearest
+from tierwise.values import value
 
 VIRTUAL_PREFIXES: Final = ("task/", "task-")
 """What a virtual model name begins with; the second is for clients that refuse a slash."""
@@ -35,7 +35,7 @@ class Declared(StrEnum):
     UNDECLARED = "undeclared"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class TaskRef:
     """The task that a call belongs to, as far as the call tells."""
 

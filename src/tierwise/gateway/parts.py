@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tierwise.config import Book
+from tierwise.core.ledger import Entry
 from tierwise.engine.auditor import Auditor
 from tierwise.engine.balances import Balances, hold_balances, upkeep_of
 from tierwise.engine.budgets import Warnings
@@ -76,7 +77,11 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
     ledger = LoopLedger(open_ledger(settings.ledger, durability=policy.durability), loop)
     upstream = open_upstream(policy.upstream)
     balances = await asyncio.to_thread(hold_balances, settings.ledger, store=policy.budget_store)
-    upkeep = upkeep_of(balances, settings.ledger, desk=desk, put=ledger.put, clock=now_us)
+
+    def put(entry: Entry) -> None:
+        loop.call_soon_threadsafe(ledger.put, entry)  # upkeep has a thread of its own
+
+    upkeep = upkeep_of(balances, settings.ledger, desk=desk, put=put, clock=now_us)
     warn_url = settings.warn_url or policy.warn_url
     post = None if warn_url is None else WarnPost(warn_url)
     policy_file = None if settings.policy_path is None else PolicyFile(settings.policy_path, desk)

@@ -42,7 +42,16 @@ def head_of(request: Outgoing, base: Base) -> bytes:
 
 
 OURS_TO_SAY: Final = frozenset(
-    (b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"expect", b"trailer", b"te")
+    (
+        b"host",
+        b"content-length",
+        b"transfer-encoding",
+        b"connection",
+        b"upgrade",
+        b"expect",
+        b"trailer",
+        b"te",
+    )
 )
 """Headers that make the framing of a request, or of the connection: a caller's may contradict it."""
 

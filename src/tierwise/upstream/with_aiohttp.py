@@ -12,6 +12,7 @@ from tierwise.errors import UpstreamDropped, UpstreamTimeout, UpstreamUnreachabl
 from tierwise.upstream.addresses import KEEP_ALIVE_S, proxy_from_environment, tls_of, urls_of
 from tierwise.upstream.port import Headers, Outgoing, Reply
 
+
 class AiohttpUpstream:
     """Sends requests to a provider's addresses over pooled connections."""
 

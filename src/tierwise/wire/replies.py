@@ -6,15 +6,15 @@ is there, says the same for each part, with that part's model, and includes what
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
 from tierwise.usage import Metered, Usage, UsageLine
+from tierwise.values import value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class ReplyFacts:
     """What the ledger needs to know of a reply."""
 
