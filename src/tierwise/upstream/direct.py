@@ -113,7 +113,9 @@ class _Pool:
 
     async def _connect(self) -> Connection:
         found = await self._loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        opened = await aiohappyeyeballs.start_connection(found, happy_eyeballs_delay=NEXT_FAMILY_S)
+        opened = await aiohappyeyeballs.start_connection(  # pyright: ignore[reportUnknownMemberType] — its bare `tuple`
+            found, happy_eyeballs_delay=NEXT_FAMILY_S
+        )
         try:
             _set_options(opened)
             _, connection = await self._loop.create_connection(
