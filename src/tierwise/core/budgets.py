@@ -262,13 +262,18 @@ def _is_charged(budget: Budget, task: TaskRef) -> bool:
 def _account(budget: Budget, task: TaskRef, key_id: str, time_zone: str, at_us: int) -> AccountRef:
     window, ends_us = span(budget.window, at_us // _QUARTER_US, time_zone)
     names = _names(budget, task, key_id)
-    mark = CALLS_MARK if budget.counts == "calls" else ""
     return AccountRef(
-        key=mark + "|".join((budget.name, *map(_plain, names), window)),
+        key=_key(budget.counts, budget.name, names, window),
         budget=budget,
         value=names[-1] if names else "",
         ends_us=ends_us,
     )
+
+
+@lru_cache(maxsize=4096)
+def _key(counts: str, name: str, names: tuple[str, ...], window: str) -> str:
+    mark = CALLS_MARK if counts == "calls" else ""
+    return mark + "|".join((name, *map(_plain, names), window))
 
 
 def _pending(account: AccountRef, key_id: str) -> AccountRef:

@@ -76,7 +76,7 @@ def decided_entry(
         selection_probability=decision.selection_probability if decision else 1.0,
         reasons=(plan.refusal.sentence,)
         if isinstance(plan, Refused)
-        else tuple(reason.sentence for reason in plan.decision.reasons),
+        else tuple([reason.sentence for reason in plan.decision.reasons]),
         changes=tuple(map(describe, plan.changes)) if isinstance(plan, Plan) else (),
         purpose=purpose,
         attempt=attempt.number,
@@ -129,8 +129,8 @@ def at_equal_tokens(metered: Metered, *, model: str, prices: PriceBook, at_us: i
 
     Counts are converted where the models' tokenizers differ. Fast mode is left out: it is the served model's.
     """
-    lines = tuple(_moved(line, model) for line in metered.lines)
-    return prices.cost(Metered(lines=lines), at_us)
+    lines = [_moved(line, model) for line in metered.lines]
+    return prices.cost(Metered(lines=tuple(lines)), at_us)
 
 
 def _posted(

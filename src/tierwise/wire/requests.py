@@ -167,7 +167,11 @@ def _required(fields: Mapping[str, Raw], name: str, decode: Any, kind: str) -> A
 
 def _object(fields: Mapping[str, Raw], name: str) -> Mapping[str, Raw]:
     """The fields of an inner object, undecoded; none where the field is absent or is something else."""
-    return _decoded(fields.get(name), _decode_fields) or {}
+    raw = fields.get(name)
+    return _NO_FIELDS if raw is None else _decoded(raw, _decode_fields) or _NO_FIELDS
+
+
+_NO_FIELDS: Final[Mapping[str, Raw]] = {}
 
 
 def _has(fields: Mapping[str, Raw], name: str) -> bool:
@@ -176,11 +180,11 @@ def _has(fields: Mapping[str, Raw], name: str) -> bool:
 
 
 def _str(raw: Raw | None) -> str | None:
-    return _decoded(raw, _decode_str)
+    return None if raw is None else _decoded(raw, _decode_str)
 
 
 def _int(raw: Raw | None) -> int | None:
-    return _decoded(raw, _decode_int)
+    return None if raw is None else _decoded(raw, _decode_int)
 
 
 def _decoded(raw: Raw | None, decode: Any) -> Any:
