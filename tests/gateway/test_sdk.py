@@ -25,9 +25,12 @@ def provider() -> Iterator[Running]:
         yield sandbox
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory, provider: Running) -> Iterator[RunningGateway]:
-    with running_gateway(tmp_path_factory.mktemp("served"), provider.base_url) as gateway:
+@pytest.fixture(scope="module", params=["direct", "aiohttp"])
+def served(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, provider: Running
+) -> Iterator[RunningGateway]:
+    folder = tmp_path_factory.mktemp("served")
+    with running_gateway(folder, provider.base_url, client=request.param) as gateway:
         yield gateway
 
 
@@ -265,6 +268,7 @@ def test_a_stream_that_its_caller_leaves_is_recorded_and_closed(
     ) as stream:
         next(iter(stream))
 
+    eventually(gateway.calls, until=bool)
     (recorded,) = gateway.settled()
     assert (recorded["fault"], recorded["error"]) == ("caller", "caller-left")
     (billed,) = eventually(sandbox.calls, until=lambda found: len(found) == 1)
