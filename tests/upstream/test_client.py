@@ -461,6 +461,28 @@ def test_a_certificate_of_the_policys_authority_is_trusted(certificates: Path) -
     assert over_tls(certificates, ca_file=str(certificates / "ca.pem")) == b"{}"
 
 
+def test_much_goes_and_comes_over_tls_and_the_connection_stays(certificates: Path) -> None:
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificates / "server.pem", certificates / "server.key")
+    much = b"m" * (4 * 2**20)
+    reply = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(much), much)
+
+    async def talk() -> tuple[list[int], int]:
+        sizes: list[int] = []
+        ca_file = str(certificates / "ca.pem")
+        async with (
+            served(saying(reply), tls=tls) as server,
+            client(server.base_url, ca_file=ca_file) as upstream,
+        ):
+            for _ in range(2):
+                answer = await upstream.send(replace(PLAIN, body=much[: 2**19]))
+                await asyncio.sleep(0.05)  # more comes than waits for a caller that is slower
+                sizes.append(sum([len(chunk) async for chunk in answer.chunks()]))
+            return sizes, server.connections
+
+    assert run(talk()) == ([len(much)] * 2, 1)
+
+
 def test_a_certificate_of_an_unknown_authority_is_not_trusted(certificates: Path) -> None:
     with pytest.raises(UpstreamUnreachable, match="certificate verify failed"):
         over_tls(certificates)

@@ -25,7 +25,7 @@ ENOUGH: Final = 256 * 2**10
 
 
 class Stale(UpstreamDropped):
-    """The provider closed the connection: idle, before a byte of the reply."""
+    """The provider closed an idle connection before a byte of the reply."""
 
 
 class ReplyInCourse:
