@@ -140,10 +140,14 @@ def _posted(
     cost = None if ending.unbilled is None else prices.cost(metered, at_us)
     sent = plan.decision.model if plan.decision.acts else plan.call.requested_model
 
+    known = {sent: cost}
+
     def at(model: str) -> Nanos | None:
-        if model == sent or ending.unbilled is None:
-            return cost
-        return at_equal_tokens(metered, model=model, prices=prices, at_us=at_us)
+        if ending.unbilled is None:
+            return None
+        if model not in known:
+            known[model] = at_equal_tokens(metered, model=model, prices=prices, at_us=at_us)
+        return known[model]
 
     return Posted(
         call_id=call_id,

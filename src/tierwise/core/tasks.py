@@ -12,6 +12,8 @@ from tierwise.values import value
 
 VIRTUAL_PREFIXES: Final = ("task/", "task-")
 """What a virtual model name begins with; the second is for clients that refuse a slash."""
+_PREFIX_LENGTH: Final = 5
+"""Of each of them."""
 
 TASK_TYPE_HEADER: Final = "x-tierwise-task-type"
 TASK_ID_HEADER: Final = "x-tierwise-task-id"
@@ -53,10 +55,9 @@ class TaskRef:
 
 def virtual_type(model: str) -> str | None:
     """Return the task type that a virtual model name declares; None for a provider's id."""
-    for prefix in VIRTUAL_PREFIXES:
-        if model.startswith(prefix):
-            return model[len(prefix) :]
-    return None
+    if not model.startswith(VIRTUAL_PREFIXES):
+        return None
+    return model[_PREFIX_LENGTH:]
 
 
 def name_task(call: Call, *, policy: Policy) -> TaskRef:
