@@ -219,9 +219,8 @@ class Connection(asyncio.Protocol):
     # What the transport tells it.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin; what is written leaves at once, or tells when it has."""
+        """Begin."""
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(0)
 
     def data_received(self, data: bytes) -> None:
         """Read what came; whoever waits is woken once."""
