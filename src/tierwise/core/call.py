@@ -1,11 +1,13 @@
 """A call: what routing and fitting may know of a request. Never its text."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from tierwise.values import value
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@value
 class Call:
     """One request to the provider, read once at the edge.
 

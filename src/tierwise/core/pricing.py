@@ -173,6 +173,17 @@ class PriceBook:
         attos = self.exact_cost(metered, at_us)
         return None if attos is None else round_half_even(attos)
 
+    def rates(
+        self, model: str, at_us: int, *, prompt_tokens: int, fast: bool, us_only: bool, batch: bool
+    ) -> "Rates | None":
+        """Return what each token of a call costs whose prompt has this length; None where nobody knows."""
+        dated = self._dated(model, at_us)
+        if dated is None:
+            return None
+        above = dated.above_prompt_tokens
+        is_long = above is not None and prompt_tokens > above
+        return dated.rates[fast << 3 | us_only << 2 | batch << 1 | is_long]
+
     def exact_cost(self, metered: Metered, at_us: int) -> Attos | None:
         """Price a reply as `cost` does, before rounding."""
         total = 0
@@ -215,7 +226,7 @@ class PriceBook:
                 return dated
         return None
 
-    def _rates(self, line: UsageLine, at_us: int) -> "_Rates | None":
+    def _rates(self, line: UsageLine, at_us: int) -> "Rates | None":
         dated = self._dated(line.model, at_us)
         if dated is None:
             return None
@@ -225,7 +236,7 @@ class PriceBook:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Rates:
+class Rates:
     """Attodollars of one token or request, under the names of `Usage`; 0 where unknown."""
 
     card: CardName
@@ -246,7 +257,7 @@ class _Dated:
     price: Price
     from_us: int
     above_prompt_tokens: int | None
-    rates: tuple[_Rates | None, ...]
+    rates: tuple[Rates | None, ...]
     """By fast, US-only, batch and long prompt, read as the four digits of a binary number."""
 
 
@@ -288,7 +299,7 @@ def _dated(price: Price, terms: Terms) -> _Dated:
 
 def _rates(
     price: Price, terms: Terms, *, fast: bool, us_only: bool, batch: bool, is_long: bool
-) -> _Rates | None:
+) -> Rates | None:
     if fast and batch:
         return None  # the provider offers no such combination, so no source gives its price
     name, card = _card(price, fast=fast, is_long=is_long)
@@ -299,7 +310,7 @@ def _rates(
         multiplier = _EXACT.multiply(multiplier, terms.us_only)
     prices = {f"{bucket}_tokens": _token(price, getattr(card, bucket), multiplier) for bucket in BUCKETS}
     prices["web_search_requests"] = _request(terms.server_tools.get(WEB_SEARCH))
-    return _Rates(
+    return Rates(
         card=name,
         unknown=tuple(field for field, attos in prices.items() if attos is None),
         **{field: attos or 0 for field, attos in prices.items()},
@@ -348,7 +359,7 @@ def _undated(model: str) -> str:
     return model
 
 
-def _items(line: UsageLine, rates: _Rates | None) -> Iterable[CostItem]:
+def _items(line: UsageLine, rates: Rates | None) -> Iterable[CostItem]:
     for bucket in (*(f"{bucket}_tokens" for bucket in BUCKETS), "web_search_requests"):
         quantity = getattr(line.usage, bucket)
         if quantity:

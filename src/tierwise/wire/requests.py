@@ -6,7 +6,6 @@ are not known yet survive a rewrite.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from typing import Annotated, Any, Final, cast
@@ -17,6 +16,7 @@ from msgspec import Raw
 from tierwise.core.call import Call
 from tierwise.core.changes import REMOVED, Change
 from tierwise.errors import MalformedRequest
+from tierwise.values import value
 
 _LARGEST_CAP: Final = 2**31 - 1
 """More than any model takes: a `max_tokens` beyond it is refused here, for the ledger counts in 64 bits."""
@@ -24,7 +24,7 @@ _LARGEST_CAP: Final = 2**31 - 1
 SAMPLING: Final = ("temperature", "top_p", "top_k")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Body:
     """A request's body: as it came, and its top-level fields, undecoded."""
 
@@ -170,7 +170,11 @@ def _required(fields: Mapping[str, Raw], name: str, decode: Any, kind: str) -> A
 
 def _object(fields: Mapping[str, Raw], name: str) -> Mapping[str, Raw]:
     """The fields of an inner object, undecoded; none where the field is absent or is something else."""
-    return _decoded(fields.get(name), _decode_fields) or {}
+    raw = fields.get(name)
+    return _NO_FIELDS if raw is None else _decoded(raw, _decode_fields) or _NO_FIELDS
+
+
+_NO_FIELDS: Final[Mapping[str, Raw]] = {}
 
 
 def _has(fields: Mapping[str, Raw], name: str) -> bool:
@@ -179,11 +183,11 @@ def _has(fields: Mapping[str, Raw], name: str) -> bool:
 
 
 def _str(raw: Raw | None) -> str | None:
-    return _decoded(raw, _decode_str)
+    return None if raw is None else _decoded(raw, _decode_str)
 
 
 def _int(raw: Raw | None) -> int | None:
-    return _decoded(raw, _decode_int)
+    return None if raw is None else _decoded(raw, _decode_int)
 
 
 def _decoded(raw: Raw | None, decode: Any) -> Any:
