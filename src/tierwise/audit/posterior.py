@@ -21,7 +21,7 @@ from tierwise.audit.counts import Counts
 PRIOR: Final = (0.5, 9.0, 0.5)
 """Dirichlet parameters of worse, same, better: chosen on simulated fleets, not on real ones."""
 
-POINTS = 512
+POINTS = 256
 """Cells of the grid for a probability."""
 
 ROUGH: Final = 64
@@ -55,6 +55,7 @@ class Rates:
         return ((-1.0, self.worse), (0.0, 1 - self.differing), (1.0, self.better))
 
 
+@lru_cache(maxsize=1024)
 def probability_above(counts: Counts, mean: float) -> float:
     """Posterior probability that the mean difference exceeds `mean`.
 
