@@ -73,15 +73,15 @@ _DRIFT: Final = (
 )
 _FLEETS: Final = """
 Ninety days of {number} fleets at 2 % of the spend: what is left of the over-paid dollars, the audit's own cost
-included; the day by which 80 % is gone (91: not within them); what the audit took of the spend; claims *proven* at the end, and
-the wrong ones; failures a day, of 10,000 tasks, that the dearer tier would have avoided. In hard fleets most types need
-their tier, but only just.
+included; the day by which 80 % is gone (91: not within them); what the audit took of the spend; claims *proven* at the
+end, and the wrong ones; failures a day, of 10,000 tasks, that the dearer tier would have avoided. In hard fleets most
+types need their tier, but only just.
 """
 _RECORDED: Final = """
 `make bench-outcomes ARGS="--seed {seed} --data PATH"`. Real models on real prompts, recorded by others; the files are
 not part of the project: BFCL, RouteLLM's MMLU, GSM8K and MT-Bench, ZeroEval, SWE-bench Verified by mini-swe-agent,
-whose dollars are real. Types are BFCL's categories, MMLU's subjects, MT-Bench's categories, ZeroEval's tasks and SWE-bench's
-repositories.
+whose dollars are real. Types are BFCL's categories, MMLU's subjects, MT-Bench's categories, ZeroEval's tasks and
+SWE-bench's repositories.
 """
 _ROUTING: Final = """
 **Routing by declared type**, by RouteLLM's measures: how much of the quality gap is recovered, on average over all
@@ -96,7 +96,8 @@ nine questions each: there a type tells nothing or little, and what reads the pr
 _CLAIMS: Final = """
 **Claims**, held against all the data: prompts come in random orders, and all evidence is looked at after each. *Saved*
 is what the types save that are proven or provisional at the end, as a share of what all types within the margin would,
-and of what an oracle would that knows for each prompt whether the cheap model does as well.
+and of what an oracle would that knows for each prompt whether the cheap model does as well. Most types here have fewer
+prompts than a proof within 3 or 5 points takes; that the dear model is needed shows sooner.
 """
 _CASCADES: Final = """
 **The cheap model first**, the dear one where a verifier says no: quality, and cost as a share of all on the dear one. A
