@@ -2,7 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final, Literal, TypeAlias
+
+Family: TypeAlias = Literal["anthropic", "openai"]
+"""Whose API a call speaks: Messages, or Chat Completions and Responses. A call stays in its family."""
+
+UNCAPPED: Final = 2**31 - 1
+"""In place of a cap that the caller did not give, as only OpenAI's clients may: more than any model writes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +21,7 @@ class Call:
     requested_model: str
     """The model as the caller wrote it: a provider's id, or a virtual name such as `task/extraction`."""
     max_tokens: int
-    """The caller's own cap."""
+    """The caller's own cap; `UNCAPPED` where it gave none."""
     stream: bool = False
     body_bytes: int = 0
     """Length of the body: an upper bound of its text."""
@@ -59,3 +65,12 @@ class Call:
     """Whether `thread` is there: a continuation that holds only the new messages."""
     opening: str | None = None
     """Fingerprint of the first message; the same for every turn of a conversation."""
+    family: Family = "anthropic"
+    cap_path: tuple[str, ...] = ("max_tokens",)
+    """Where the cap stands in the body."""
+    effort_path: tuple[str, ...] = ("output_config", "effort")
+    """Where the effort stands in the body."""
+    samples: int = 1
+    """How many replies it asks for at once: `n` of Chat Completions."""
+    usage_told: bool = True
+    """Whether the reply tells its usage as the call is: a Chat Completions stream does only where it is asked to."""

@@ -172,6 +172,7 @@ class Answer:
         "budget-store",
         "unpriced",
         "too-dear",
+        "not-supported",
         "ledger",
         "unreachable",
         "dropped",

@@ -12,7 +12,8 @@ and is taken with a fiftieth and 200 tokens on top. What is not text is bounded 
   every other prompt too.
 
 All of the prompt is priced in the dearest bucket that the call can use, at the prices of a prompt of that length,
-and all of the cap as output. Price books are expected to price a longer prompt no lower than a shorter one.
+and all of the cap as output, once for each reply that is asked for at once. Of OpenAI's family, whose servers write to
+caches unasked, buckets without a price are left out. Price books are expected to price a longer prompt no lower than a shorter one.
 
 Three features let the provider read the prompt, and write, once more in the same call; each adds the whole again:
 
@@ -123,6 +124,10 @@ def estimate(
     names = prices.models() if call.fallbacks or advised else ()
     others = (by_model(name) for name in names if name != model)
     dearest = _dearest([own, *(other for other in others if other is not None)])
+    if call.samples > 1:
+        return Estimate(
+            fixed_attos=dearest.fixed_attos, output_attos_each=call.samples * dearest.output_attos_each
+        )
     readings = 1 + call.compaction + call.fallbacks + advised
     if readings == 1:
         return dearest
@@ -135,6 +140,8 @@ _ANY_CAP: Final = 2**31 - 1
 _ADDED_TOKENS: Final = 1_000
 _ATTACHMENT_TOKENS: Final = 8_000
 _LARGEST_WINDOW: Final = 1_000_000
+_LARGEST_OPENAI_WINDOW: Final = 1_100_000
+"""Above the longest window that OpenAI publishes, 1,047,576 tokens; servers of others may have longer ones."""
 _SEARCHES: Final = 100
 
 _BUCKETS: Final[dict[CacheWrites, tuple[str, ...]]] = {
@@ -155,6 +162,8 @@ def _by_model(
     for fast in (False, True) if call.speed == "fast" else (False,):
         lines = [UsageLine(model=model, usage=usage, fast=fast, us_only=us_only) for usage in usages]
         costs = [prices.exact_cost(Metered(lines=(line,)), at_us) for line in lines]
+        if call.family == "openai":
+            costs = [*costs[:2], *(attos for attos in costs[2:] if attos is not None)]
         known = [attos for attos in costs if attos is not None]
         if len(known) == len(costs):
             with_output, *fixed = known
@@ -185,7 +194,8 @@ def _usages(call: Call, contents: Contents, tokens: int) -> list[Usage]:
 
 def _may_search(call: Call) -> bool:
     """Whether the provider may search: a thread can hold the tool from an earlier call."""
-    return call.thread or any(kind.startswith("web_search") for kind in call.tool_types)
+    thread = call.thread and call.family == "anthropic"
+    return thread or any(kind.startswith("web_search") for kind in call.tool_types)
 
 
 def _prompt_tokens(call: Call, contents: Contents, model: str, calibration: Calibration) -> int:
@@ -194,6 +204,8 @@ def _prompt_tokens(call: Call, contents: Contents, model: str, calibration: Cali
     if contents.plain:
         text = calibration.most_tokens(model, contents.kind, text)
     told = text + _ADDED_TOKENS * (1 + len(call.tool_types)) + _ATTACHMENT_TOKENS * contents.attachments
+    if call.family == "openai":
+        return max(told, _LARGEST_OPENAI_WINDOW) if contents.open_ended else told
     if known is None:
         return max(told, _LARGEST_WINDOW) if contents.open_ended else told
     return known.context_tokens if contents.open_ended else min(told, known.context_tokens)

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Final, TypeAlias, assert_never
 
 from tierwise.core.budgets import AccountRef, Claim, Denied, Lost, Reserved, Shrunk, accounts_of
+from tierwise.core.call import UNCAPPED
 from tierwise.core.calibration import UNCALIBRATED, Calibration
 from tierwise.core.changes import Change
 from tierwise.core.decision import Otherwise, Reason, Refusal, Why
@@ -223,9 +224,11 @@ def _asked(
         calibration=asker.calibration if plan.policy.prompt_bound == "calibrated" else UNCALIBRATED,
         counted=counted,
     )
-    if bound is None:
+    if bound is None or plan.decision.max_tokens == UNCAPPED:
         hard = limit is not None or any(account.budget.hard for account in accounts)
-        return _refused(plan, _unpriced(model)) if hard else plan
+        if not hard:
+            return plan
+        return _refused(plan, _unpriced(model) if bound is None else _uncapped(plan))
     least = _least_tokens(plan, contract)
     wanted = plan
     if limit is not None:
@@ -378,7 +381,7 @@ def _claim(plan: Plan, accounts: tuple[AccountRef, ...], bound: Estimate, least:
 def _capped(plan: Plan, tokens: int, sentence: str) -> Plan:
     """The plan with a lower cap, and the reason for it."""
     change = Change(
-        path=("max_tokens",),
+        path=plan.call.cap_path,
         before=plan.call.max_tokens,
         after=tokens,
         rule="budget.max_tokens",
@@ -409,6 +412,14 @@ def _unpriced(model: str) -> Refusal:
         code="unpriced",
         sentence=f"{model} has no price, and a budget cannot hold what it cannot count: give it a price in "
         "[[prices]] of the policy, or call another model.",
+    )
+
+
+def _uncapped(plan: Plan) -> Refusal:
+    return Refusal(
+        code="unpriced",
+        sentence=f"Nothing says how long the reply may become, and a budget cannot hold what it cannot count: send "
+        f"{plan.call.cap_path[-1]}, or give the task type max_tokens, or its tier, in [openai.tiers.NAME].",
     )
 
 
