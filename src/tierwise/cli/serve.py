@@ -62,12 +62,13 @@ def serve(
     """
     from tierwise.config import load_book  # noqa: PLC0415 — only where it is used
     from tierwise.gateway.parts import Settings  # noqa: PLC0415
-    from tierwise.gateway.provider_key import key_of  # noqa: PLC0415
+    from tierwise.gateway.provider_key import OPENAI_KEY, key_of  # noqa: PLC0415
     from tierwise.gateway.server import serve as run  # noqa: PLC0415
 
     book = load_book(policy)
     _keep_the_door_shut(host, guarded=bool(book.policy.clients))
     key, key_file = key_of(os.environ)
+    openai_key, openai_key_file = key_of(os.environ, OPENAI_KEY) if book.policy.openai else (None, None)
     _log_to_stderr(log_level)
     settings = Settings(
         book=book,
@@ -77,6 +78,8 @@ def serve(
         port=port,
         key=key,
         key_file=key_file,
+        openai_key=openai_key,
+        openai_key_file=openai_key_file,
         guarded=bool(book.policy.clients),
         drain_s=drain_seconds,
         workers=workers,

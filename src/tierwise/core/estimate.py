@@ -13,7 +13,8 @@ and is taken with a fiftieth and 200 tokens on top. What is not text is bounded 
 
 All of the prompt is priced in the dearest bucket that the call can use, at the prices of a prompt of that length,
 and all of the cap as output, once for each reply that is asked for at once. Of OpenAI's family, whose servers write to
-caches unasked, buckets without a price are left out. Price books are expected to price a longer prompt no lower than a shorter one.
+caches unasked, buckets without a price are left out. Price books are expected to price a longer prompt no lower than a
+shorter one.
 
 Three features let the provider read the prompt, and write, once more in the same call; each adds the whole again:
 

@@ -238,7 +238,7 @@ class Policy:
     upstream: Upstream = field(default_factory=Upstream)
     audit: Audit = field(default_factory=Audit)
     openai: "Policy | None" = None
-    """The same policy for OpenAI's clients, with the tiers and the upstream of that family; None does not serve them."""
+    """The same policy for OpenAI's clients, with that family's tiers and upstream; None does not serve them."""
     version: str = ""
     """First 12 hex digits of the SHA-256 of the file's bytes: names the policy in every entry."""
 

@@ -343,7 +343,7 @@ def _name(price: Price) -> str:
 
 
 def _undated(model: str) -> str:
-    """The id without a snapshot's date: `claude-haiku-4-5` for `claude-haiku-4-5-20251001`, `gpt-5` for `gpt-5-2025-08-07`."""
+    """The id without a snapshot's date, as either provider writes it: `-20251001`, `-2025-08-07`."""
     if model[-9:-8] == "-" and model[-8:].isdecimal():
         return model[:-9]
     if _DATED.fullmatch(model[-11:]):

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from typing import Final, TypeAlias, assert_never
 
 from tierwise.core.budgets import AccountRef, Claim, Denied, Lost, Reserved, Shrunk, accounts_of
-from tierwise.core.call import UNCAPPED
 from tierwise.core.calibration import UNCALIBRATED, Calibration
+from tierwise.core.call import UNCAPPED
 from tierwise.core.changes import Change
 from tierwise.core.decision import Otherwise, Reason, Refusal, Why
 from tierwise.core.estimate import Contents, Estimate, estimate

@@ -74,7 +74,7 @@ def decide(
 
 
 NO_TRANSLATION: Final = (
-    "Tierwise does not translate between Anthropic's API and OpenAI's: a call stays in the family that it came in."
+    "Tierwise does not translate between Anthropic's API and OpenAI's: a call stays in its family."
 )
 
 _OBSERVED: Final = Reason(why=Why.OBSERVED, sentence="The policy observes: the call goes as it was asked.")
@@ -148,7 +148,9 @@ def _own_cap(contract: Contract, tier: Tier) -> tuple[int, Reason]:
     """The tier's cap for a call that brings none, under a contract that has none."""
     if tier.max_tokens is None:
         return UNCAPPED, _why_cap(f"Neither the caller nor {contract.name} nor {tier.name} has a cap.")
-    return tier.max_tokens, _why_cap(f"Neither the caller nor {contract.name} has a cap: {tier.name}'s is {tier.max_tokens}.")
+    return tier.max_tokens, _why_cap(
+        f"Neither the caller nor {contract.name} has a cap: {tier.name}'s is {tier.max_tokens}."
+    )
 
 
 def _capped(contract: Contract, otherwise: Otherwise) -> Contract:
@@ -242,5 +244,6 @@ def _no_counterpart(contract: Contract, tier: str) -> Refusal:
 
 def _why_no_counterpart(tier: str) -> Reason:
     return Reason(
-        why=Why.OBSERVED, sentence=f"The policy observes, and has no [openai.tiers.{tier}]: the call goes as asked."
+        why=Why.OBSERVED,
+        sentence=f"The policy observes, and has no [openai.tiers.{tier}]: the call goes as asked.",
     )

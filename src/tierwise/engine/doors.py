@@ -12,6 +12,9 @@ from tierwise.wire.requests import rewrite
 MESSAGES: Final = "/v1/messages"
 COUNT_TOKENS: Final = "/v1/messages/count_tokens"
 
+CHAT_COMPLETIONS: Final = "/v1/chat/completions"
+RESPONSES: Final = "/v1/responses"
+
 NOT_SUPPORTED: Final[Mapping[str, str]] = {
     "/v1/messages/batches": "Tierwise does not route or price Message Batches yet. Send them to the provider itself.",
     "/v1/complete": "Tierwise does not price text completions. Use the Messages API.",

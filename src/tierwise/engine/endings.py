@@ -7,8 +7,8 @@ from tierwise.core.ledger import Fault
 from tierwise.core.settlement import Ending
 from tierwise.errors import UpstreamDropped, UpstreamError, UpstreamTimeout
 from tierwise.upstream.port import Headers
-from tierwise.wire.replies import ReplyFacts
 from tierwise.wire.openai_streams import StreamReader
+from tierwise.wire.replies import ReplyFacts
 from tierwise.wire.waits import asked_wait_us
 
 EVENT_STREAM: Final = b"text/event-stream"

@@ -40,6 +40,10 @@ class Settings:
     port: int = 4000
     key: str | None = None
     """The gateway's own credential."""
+    openai_key: str | None = None
+    """The gateway's own credential for the OpenAI-compatible server."""
+    openai_key_file: Path | None = None
+    """As `key_file`, of `openai_key`."""
     key_file: Path | None = None
     """The file that `key` was read from, watched for a change; None watches nothing."""
     guarded: bool = False
@@ -75,6 +79,7 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
     desk = Desk(settings.book, conversations=Conversations(), clock=now_us, new_id=new_id)
     ledger = LoopLedger(open_ledger(settings.ledger, durability=policy.durability), loop)
     upstream = HttpUpstream(policy.upstream)
+    openai = None if policy.openai is None else HttpUpstream(policy.openai.upstream)
     balances = await asyncio.to_thread(hold_balances, settings.ledger, store=policy.budget_store)
     upkeep = upkeep_of(balances, settings.ledger, desk=desk, put=ledger.put, clock=now_us)
     warn_url = settings.warn_url or policy.warn_url
@@ -91,6 +96,8 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
         meters=Meters(),
         clock=now_us,
         key=settings.key,
+        openai=openai,
+        openai_key=settings.openai_key,
         door=Door(guarded=settings.guarded or bool(policy.clients), private=is_loopback(settings.host)),
         health=lambda: _health(settings, parts, policy_file, balances),
     )
@@ -98,6 +105,9 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
     beside = [*_beside(parts.auditor, policy_file, post)]
     if settings.key_file is not None:
         beside.append(KeyFile(settings.key_file, settings.key, partial(setattr, parts, "key")).watch())
+    if settings.openai_key_file is not None:
+        put = partial(setattr, parts, "openai_key")
+        beside.append(KeyFile(settings.openai_key_file, settings.openai_key, put).watch())
     tasks = [asyncio.create_task(each) for each in beside]
     upkeep.start()
     try:
@@ -110,6 +120,8 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
         await asyncio.wait(tasks)  # the audit's calls in flight are recorded as given up
         await asyncio.to_thread(upkeep.close)
         await upstream.close()
+        if openai is not None:
+            await openai.close()
         await asyncio.to_thread(balances.close)
         await asyncio.to_thread(ledger.close)
 
@@ -152,5 +164,6 @@ def _health(
         "budget_store": policy.budget_store,
         "budget_store_problem": balances.trouble(),
         "upstream": parts.desk.book.policy.upstream.base_url,
+        "openai": None if policy.openai is None else policy.openai.upstream.base_url,
         **parts.meters.snapshot(),
     }

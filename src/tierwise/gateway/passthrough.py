@@ -48,10 +48,11 @@ async def pass_through(scope: Scope, receive: Receive, send: Send, parts: Parts)
         return await answer_error(send, "malformed", str(error))
     except UpstreamError as error:
         return await answer_error(send, why_no_reply(error), str(error))
-    return await _return(reply, send)
+    return await return_reply(reply, send)
 
 
-async def _return(reply: Reply, send: Send) -> None:
+async def return_reply(reply: Reply, send: Send) -> None:
+    """Pass a reply back as it is."""
     await send(
         {
             "type": "http.response.start",

@@ -76,7 +76,7 @@ class Exchange:
         self._headers = headers
         self._request_id = request_id
         self._send = send
-        self._client = _Client(receive)
+        self._client = Client(receive)
 
     async def run(self, raw: bytes) -> None:
         """Answer. Raises ApiError before anything is sent."""
@@ -248,7 +248,7 @@ def what_was_sent(body: Object, headers: Headers) -> dict[str, Any]:
     return fields
 
 
-class _Client:
+class Client:
     """The other end of the connection: whether it leaves while we wait."""
 
     def __init__(self, receive: Receive) -> None:

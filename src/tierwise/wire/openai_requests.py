@@ -104,7 +104,9 @@ def read_response(raw: bytes, headers: Mapping[str, str], *, cap_field: str) -> 
     conversation = fields.get("conversation") if has_field(fields, "conversation") else None
     call = Call(
         requested_model=required(fields, "model", decode_text, "a string"),
-        max_tokens=_count(fields, "max_output_tokens") if has_field(fields, "max_output_tokens") else UNCAPPED,
+        max_tokens=_count(fields, "max_output_tokens")
+        if has_field(fields, "max_output_tokens")
+        else UNCAPPED,
         cap_path=("max_output_tokens",),
         stream=fields.get("stream") == TRUE,
         effort=text_of(object_of(fields, "reasoning").get("effort")),

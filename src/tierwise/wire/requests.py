@@ -54,6 +54,7 @@ _decode_cap = msgspec.json.Decoder(Annotated[int, msgspec.Meta(ge=-_LARGEST_CAP,
 _decode_number = msgspec.json.Decoder(int | float).decode
 _encode = msgspec.json.Encoder().encode
 
+
 def read_request(raw: bytes, headers: Mapping[str, str], *, counting: bool = False) -> tuple[Call, Body]:
     """Read a Messages request.
 
@@ -91,7 +92,9 @@ def read_request(raw: bytes, headers: Mapping[str, str], *, counting: bool = Fal
         thinking_budget=whole_of(thinking.get("budget_tokens")),
         effort=text_of(output.get("effort")),
         task_budget=has_field(output, "task_budget"),
-        sampling={name: decoded(fields[name], _decode_number) for name in SAMPLING if has_field(fields, name)},
+        sampling={
+            name: decoded(fields[name], _decode_number) for name in SAMPLING if has_field(fields, name)
+        },
         prefill=bool(messages) and _is_prefill(messages[-1]),
         turns=len(messages),
         system_turns="system" in [message.role for message in messages],
@@ -154,8 +157,6 @@ def _inner_fields(value: Any) -> dict[str, Any]:
     if isinstance(value, dict):
         return dict(cast("dict[str, Any]", value))
     return decoded(value, decode_fields) or {}
-
-
 
 
 @lru_cache(maxsize=64)
