@@ -10,7 +10,7 @@ from tierwise.core.routing import NO_TRANSLATION
 
 OPENAI_BASE_URL: Final[Key[str]] = Key(
     name="base_url",
-    kind=Address(),
+    kind=Address(where_credentials_go="set OPENAI_API_KEY in the environment"),
     meaning="Where the OpenAI-compatible API is: what `OPENAI_BASE_URL` would be without the gateway, `/v1` included. "
     "Read at a start.",
     example='"https://api.openai.com/v1"',
