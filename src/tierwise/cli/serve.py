@@ -56,9 +56,9 @@ def serve(
     It speaks the provider's own API: point ANTHROPIC_BASE_URL at it. Every call is decided by the policy, which is
     read again when its file changes, and recorded in the ledger. With ANTHROPIC_API_KEY in its environment, or
     ANTHROPIC_API_KEY_FILE, it lends that key to callers that bring none. With [openai] in the policy it serves
-    OpenAI's clients too, and lends them OPENAI_API_KEY, or OPENAI_API_KEY_FILE. With [[clients]] in the policy it serves only
-    them, with that key; on an address that other machines reach it serves nobody else. On SIGTERM, calls in flight
-    are finished first.
+    OpenAI's clients too, and lends them OPENAI_API_KEY, or OPENAI_API_KEY_FILE. With [[clients]] in the policy it
+    serves only them, with those keys; on an address that other machines reach it serves nobody else. On SIGTERM,
+    calls in flight are finished first.
 
     Example: tierwise serve --policy tierwise.toml --port 4000
     """

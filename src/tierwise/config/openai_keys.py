@@ -65,6 +65,7 @@ OPENAI_TIERS: Final = Table(
     meaning="What a tier of `[tiers]` is for OpenAI's clients: their calls of a task type go to the table here with "
     "the name of the contract's tier. A call whose tier has no table here is refused: nothing is translated.",
     keys=(OPENAI_MODEL, OPENAI_EFFORT, OPENAI_CAP, OPENAI_FLOOR),
-    example='[openai.tiers.fast]\nmodel = "gpt-5-mini"\neffort = "low"\n',
+    example='[openai]\nbase_url = "https://api.openai.com/v1"\n\n'
+    '[openai.tiers.fast]\nmodel = "gpt-5-mini"\neffort = "low"\n',
     elsewhere=(TRANSLATE,),
 )
