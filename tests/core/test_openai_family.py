@@ -117,6 +117,12 @@ def test_a_tiers_effort_replaces_the_callers(effort: str | None, told: list[str]
     assert changes(a_chat("task/synthesis", effort=effort, max_tokens=5))[1:] == told
 
 
+def test_a_call_that_is_as_its_tier_has_it_is_not_changed() -> None:
+    call = a_chat("gpt-5-mini", max_tokens=5, headers={"x-tierwise-task-type": "extraction"})
+
+    assert changes(call) == []
+
+
 def test_a_tier_without_an_effort_leaves_the_callers() -> None:
     assert changes(a_chat(effort="low", max_tokens=5)) == [
         "model: task/extraction -> gpt-5-mini (decision.model)"

@@ -11,9 +11,11 @@ from typing import Any, Final
 
 import openai
 import pytest
+from typer.testing import CliRunner
 
 from support.gateways import RunningGateway, running_gateway
 from support.policies import OPENAI_PRICES, TWO_TIERS, with_openai
+from tierwise.cli import app
 from tierwise.sandbox.server import Answer, Running, running
 
 CLIENT_KEY: Final = "twk_client-0123456789abcdefghijklmnopqrstuvwxyz"
@@ -273,7 +275,7 @@ OPENAI: Final = "sk-canary-of-openai"
 
 
 def sent_by(
-    policy: str, folder: Path, headers: dict[str, str], **keys: str
+    policy: str, folder: Path, headers: dict[str, str], **keys: Any
 ) -> tuple[list[bytes], list[bytes]]:
     """Send requests of both families; return the heads that came to Anthropic's server and to OpenAI's."""
 
@@ -366,3 +368,17 @@ def test_clients_are_not_served_where_the_gateway_has_no_key_for_the_server(
     headers = {"authorization": f"Bearer {CLIENT_KEY}"}
     with gateway_of(tmp_path, sandbox, TWO_TIERS + CLIENTS, key="sk-ant") as gateway:
         assert "OPENAI_API_KEY" in is_ours(post(gateway, CHAT, headers=headers), 401, "no-credential")
+
+
+def test_reports_show_these_calls_as_they_show_others(tmp_path: Path, sandbox: Running) -> None:
+    with gateway_of(tmp_path, sandbox) as gateway:
+        post(gateway, {**CHAT, "stream": True})
+        (call,) = gateway.settled()
+    ledger = ["--ledger", str(gateway.ledger_path)]
+    explained = CliRunner().invoke(app, ["explain", call["call_id"], *ledger])
+    report = CliRunner().invoke(app, ["report", *ledger, "--json"])
+
+    assert (explained.exit_code, report.exit_code) == (0, 0)
+    assert "gpt-5-mini" in explained.output
+    assert "stream_options.include_usage" in explained.output
+    assert "extraction" in report.output

@@ -13,19 +13,19 @@ USER: Any = {"role": "user", "content": "Which firm signed?"}
 
 def chat(**fields: Any) -> Call:
     raw = json.dumps({"model": "gpt-5", "messages": [USER], **fields}).encode()
-    return read_chat(raw, {"x": "y"}, cap_field="max_completion_tokens")[0]
+    return read_chat(raw, {"x": "y"})[0]
 
 
 def response(**fields: Any) -> Call:
     raw = json.dumps({"model": "gpt-5", "input": "Which firm signed?", **fields}).encode()
-    return read_response(raw, {}, cap_field="max_tokens")[0]
+    return read_response(raw, {})[0]
 
 
 def contents(*, responses: bool = False, **fields: Any) -> Contents:
     prompt = {"input": "Hi"} if responses else {"messages": [USER]}
     raw = json.dumps({"model": "gpt-5", **prompt, **fields}).encode()
     read = read_response if responses else read_chat
-    return measure(raw, read(raw, {}, cap_field="max_tokens")[0])
+    return measure(raw, read(raw, {})[0])
 
 
 def test_a_chat_is_read_for_what_routing_needs() -> None:
@@ -145,7 +145,7 @@ def test_a_chat_that_cannot_be_read_is_malformed(fields: dict[str, Any]) -> None
 @pytest.mark.parametrize("raw", [b"", b"[]", b"{", b'{"model":"gpt-5"}', b'{"messages":[]}'])
 def test_what_is_no_chat_is_malformed(raw: bytes) -> None:
     with pytest.raises(MalformedRequest):
-        read_chat(raw, {}, cap_field="max_tokens")
+        read_chat(raw, {})
 
 
 @pytest.mark.parametrize(
@@ -204,6 +204,6 @@ def test_what_is_not_in_the_body_leaves_its_size_open(responses: bool, fields: d
 def test_a_word_that_may_be_hidden_leaves_the_size_open() -> None:
     raw = rb'{"model":"gpt-5","messages":[{"role":"user","content":[{"type":"im\u0061ge_url"}]}],"user":"Z\xc3\xab"}'
     raw = raw.replace(rb"\xc3\xab", "ë".encode())
-    found = measure(raw, read_chat(raw, {}, cap_field="max_tokens")[0])
+    found = measure(raw, read_chat(raw, {})[0])
 
     assert (found.open_ended, found.kind) == (True, "unicode")

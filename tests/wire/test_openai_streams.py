@@ -20,7 +20,8 @@ WORD = chunk([{"delta": {"content": 'Its "usage": {\n\n [DONE] "error"'}, "finis
 LAST = chunk([{"delta": {}, "finish_reason": "length"}])
 USAGE = chunk([], usage={"prompt_tokens": 10, "completion_tokens": 2}, service_tier="flex")
 DONE = b"data: [DONE]\n\n"
-CHAT = FIRST + WORD + LAST + USAGE + DONE
+PLAIN = chunk([{"delta": {"content": "Acme"}, "finish_reason": None}])
+CHAT = FIRST + WORD + PLAIN + LAST + USAGE + DONE
 
 
 def fed(stream: ChatStream | ResponseStream, chunks: list[bytes]) -> bytes:

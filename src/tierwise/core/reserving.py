@@ -224,7 +224,8 @@ def _asked(
         calibration=asker.calibration if plan.policy.prompt_bound == "calibrated" else UNCALIBRATED,
         counted=counted,
     )
-    if bound is None or plan.decision.max_tokens == UNCAPPED:
+    uncapped = plan.decision.max_tokens == UNCAPPED and plan.call.family == "openai"
+    if bound is None or uncapped:
         hard = limit is not None or any(account.budget.hard for account in accounts)
         if not hard:
             return plan

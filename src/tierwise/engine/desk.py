@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from tierwise.config import Book
 from tierwise.core.attempts import ONLY, Attempt, TryAgain, first_attempt
 from tierwise.core.calibration import UNCALIBRATED, Calibration
-from tierwise.core.call import Call
+from tierwise.core.call import UNCAPPED, Call
 from tierwise.core.exchange import Exchange
 from tierwise.core.lengths import UNKNOWN_LENGTHS, Lengths
 from tierwise.core.planning import Plan, Refused, plan
@@ -105,7 +105,9 @@ class Desk:
         """
         at_us = self._clock()
         book = self.book if dialect is MESSAGES else _for_openai(self.book)
-        call, body = dialect.read(raw, headers, book.policy.upstream.cap_field)
+        call, body = dialect.read(raw, headers)
+        if call.max_tokens == UNCAPPED:
+            call = _spelled(call, book.policy.upstream.cap_field)
         task = name_task(call, policy=book.policy)
         key = conversation_key(call, task) if task.type is not None else None
         kept, strange = None, False
@@ -235,3 +237,10 @@ class Desk:
 def _for_openai(book: Book) -> Book:
     assert book.policy.openai is not None
     return replace(book, policy=book.policy.openai)
+
+
+def _spelled(call: Call, cap_field: str) -> Call:
+    """The call with its cap, where it gets one, spelled as the server knows it: Responses have one spelling."""
+    if call.cap_path != ("max_completion_tokens",):
+        return call
+    return replace(call, cap_path=(cap_field,))

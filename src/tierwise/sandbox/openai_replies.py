@@ -282,7 +282,12 @@ def _response_frames(answer: Answer, *, usage: bool) -> Iterator[Frame]:
         ({"type": "response.content_part.added", **place, "part": _part("")}, before),
     ]
     for number, piece in enumerate(answer.pieces, start=1):
-        delta = {"type": "response.output_text.delta", **place, "delta": piece, "logprobs": []}
+        delta: dict[str, Any] = {
+            "type": "response.output_text.delta",
+            **place,
+            "delta": piece,
+            "logprobs": [],
+        }
         events.append((delta, before + number))
     all_sent = answer.tokens.output
     events += [

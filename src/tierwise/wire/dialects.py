@@ -20,8 +20,8 @@ class Dialect:
     """One way to make a call."""
 
     family: Family
-    read: Callable[[bytes, Mapping[str, str], str], tuple[Call, Body]]
-    """Reads a body, with its headers, and how the server spells a cap. Raises MalformedRequest."""
+    read: Callable[[bytes, Mapping[str, str]], tuple[Call, Body]]
+    """Reads a body, with its headers. Raises MalformedRequest."""
     measure: Callable[[bytes, Call], Contents]
     """Measures a body."""
     reply: Callable[[bytes, int], ReplyFacts]
@@ -32,21 +32,21 @@ class Dialect:
 
 MESSAGES: Final = Dialect(
     family="anthropic",
-    read=lambda raw, headers, _: read_request(raw, headers),
+    read=read_request,
     measure=contents.measure,
     reply=lambda body, status: read_reply(body, status=status),
     stream=lambda _: StreamFacts(),
 )
 CHAT: Final = Dialect(
     family="openai",
-    read=lambda raw, headers, cap_field: read_chat(raw, headers, cap_field=cap_field),
+    read=read_chat,
     measure=openai_requests.measure,
     reply=lambda body, status: read_chat_reply(body, status=status),
     stream=lambda call: ChatStream(hides=not call.usage_told),
 )
 RESPONSES: Final = Dialect(
     family="openai",
-    read=lambda raw, headers, cap_field: read_response(raw, headers, cap_field=cap_field),
+    read=read_response,
     measure=openai_requests.measure,
     reply=lambda body, status: read_response_reply(body, status=status),
     stream=lambda _: ResponseStream(),

@@ -46,13 +46,12 @@ _decode_tools = msgspec.json.Decoder(list[_Tool]).decode
 _decode_words = msgspec.json.Decoder(list[str]).decode
 
 
-def read_chat(raw: bytes, headers: Mapping[str, str], *, cap_field: str) -> tuple[Call, Body]:
+def read_chat(raw: bytes, headers: Mapping[str, str]) -> tuple[Call, Body]:
     """Read a Chat Completions request.
 
     Args:
         raw: the body.
         headers: request headers by lower-case name, credentials left out.
-        cap_field: where a cap is written for a caller that gave none.
 
     Raises:
         MalformedRequest: it is not a JSON object, or lacks `model` or `messages`, or a cap or `n` is no whole number.
@@ -69,7 +68,7 @@ def read_chat(raw: bytes, headers: Mapping[str, str], *, cap_field: str) -> tupl
     call = Call(
         requested_model=required(fields, "model", decode_text, "a string"),
         max_tokens=UNCAPPED if spelled is None else _count(fields, spelled),
-        cap_path=(spelled or cap_field,),
+        cap_path=(spelled or _CHAT_CAPS[0],),
         stream=stream,
         usage_told=not stream or object_of(fields, "stream_options").get("include_usage") == TRUE,
         samples=_count(fields, "n") if has_field(fields, "n") else 1,
@@ -86,13 +85,12 @@ def read_chat(raw: bytes, headers: Mapping[str, str], *, cap_field: str) -> tupl
 _CHAT_CAPS: Final = ("max_completion_tokens", "max_tokens")
 
 
-def read_response(raw: bytes, headers: Mapping[str, str], *, cap_field: str) -> tuple[Call, Body]:
-    """Read a Responses request; arguments and exceptions as for `read_chat`, whose `cap_field` it does not need.
+def read_response(raw: bytes, headers: Mapping[str, str]) -> tuple[Call, Body]:
+    """Read a Responses request; arguments and exceptions are those of `read_chat`.
 
     One that goes on from what the provider holds (`previous_response_id`, `conversation`, `prompt`, an item named by
     its id) is a thread: its prompt is not in the body.
     """
-    del cap_field
     fields = _fields(raw)
     if fields.get("background") == TRUE:
         raise UnsupportedRequest(

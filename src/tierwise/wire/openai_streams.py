@@ -9,6 +9,7 @@ https://platform.openai.com/docs/api-reference/chat/streaming
 """
 
 import re
+from abc import ABC, abstractmethod
 from typing import Final, Protocol
 
 import msgspec
@@ -47,7 +48,7 @@ class StreamReader(Protocol):
         ...
 
 
-class _Events:
+class _Events(ABC):
     """Cuts a stream into events."""
 
     __slots__ = ("_hides", "_tail")
@@ -79,9 +80,10 @@ class _Events:
         rest, self._tail = (self._tail, b"") if self._hides else (b"", b"")
         return rest
 
+    @abstractmethod
     def _take(self, event: bytes) -> bool:
         """Read an event; tell whether it is to be hidden, where anything is."""
-        raise NotImplementedError
+        ...
 
 
 _BLANK: Final = re.compile(rb"\r?\n\r?\n|\r\r")
