@@ -69,6 +69,7 @@ def running_gateway(
     key: str | None = None,
     openai_key: str | None = None,
     drain_s: int = 5,
+    port: int = 0,
     **upstream: object,
 ) -> Generator[RunningGateway]:
     """Serve from a thread while the block runs; its policy and its ledger are files of `folder`.
@@ -80,6 +81,7 @@ def running_gateway(
         key: the gateway's own credential.
         openai_key: its credential for the OpenAI-compatible server.
         drain_s: how long calls in flight may take at the end, in seconds.
+        port: where it serves; 0 takes a free one.
         upstream: other settings of `[upstream]`.
     """
     policy_path = folder / "tierwise.toml"
@@ -92,7 +94,7 @@ def running_gateway(
         openai_key=openai_key,
         drain_s=drain_s,
     )
-    listener = listen("127.0.0.1", 0)
+    listener = listen("127.0.0.1", port)
     server = _Server(server_config(settings))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="gateway", daemon=True)
     thread.start()

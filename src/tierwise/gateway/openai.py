@@ -17,7 +17,7 @@ from tierwise.gateway.door import Stopped, stopped_on_the_way
 from tierwise.gateway.errors import answer_error, turn_away
 from tierwise.gateway.intake import BodyRefused, CallerLeftEarly, read_body
 from tierwise.gateway.messages import Parts, messages, to_openai
-from tierwise.gateway.passthrough import return_reply
+from tierwise.gateway.passthrough import relay
 from tierwise.wire import dialects
 
 DIALECTS: Final = {CHAT_COMPLETIONS: dialects.CHAT, RESPONSES: dialects.RESPONSES}
@@ -75,7 +75,7 @@ async def _pass_through(scope: Scope, receive: Receive, send: Send, parts: Parts
         return None
     except UpstreamError as error:
         return await answer_error(send, why_no_reply(error), str(error), family="openai")
-    return await return_reply(reply, send)
+    return await relay(reply, send)
 
 
 _NOT_SERVED: Final = (

@@ -77,6 +77,8 @@ def read_request(raw: bytes, headers: Mapping[str, str], *, counting: bool = Fal
     thinking = object_of(fields, "thinking")
     output = object_of(fields, "output_config")
     metadata = object_of(fields, "metadata")
+    on_thread = has_field(fields, "thread")
+    begins_thread = on_thread and text_of(object_of(fields, "thread").get("type")) == "create"
     call = Call(
         requested_model=required(fields, "model", decode_text, "a string"),
         max_tokens=_LARGEST_CAP
@@ -104,8 +106,11 @@ def read_request(raw: bytes, headers: Mapping[str, str], *, counting: bool = Fal
         inference_geo=text_of(fields.get("inference_geo")),
         compaction=_compacts(fields),
         fallbacks=has_field(fields, "fallbacks"),
-        thread=has_field(fields, "thread"),
-        opening=fingerprint(messages[0].role, bytes(messages[0].content)) if messages else None,
+        thread=on_thread,
+        begins_thread=begins_thread,
+        opening=fingerprint(messages[0].role, bytes(messages[0].content))
+        if messages and begins_thread is on_thread
+        else None,
     )
     return call, Body(raw=raw, fields=fields)
 
