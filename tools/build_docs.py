@@ -327,7 +327,8 @@ _MEANINGS: Final[Mapping[str, str]] = {
     "budget-store": "The store of the balances cannot be reached, so nobody knows what a hard budget has left.",
     "unpriced": "The model has no price, and a hard budget or `max_cost_usd` counts the call.",
     "too-dear": "The call's worst case is above its contract's `max_cost_usd`, at every useful cap.",
-    "not-supported": "Text completions: they would cost money that the ledger does not see.",
+    "not-supported": "Text completions, what OpenAI bills beside tokens: they would cost money that "
+    "the ledger does not see. Also a call of OpenAI's clients that the policy has no place for: nothing is translated.",
     "no-credential": "The caller brings no key and the gateway has none.",
     "unknown-key": "The gateway serves only its clients, and the request has the key of none.",
     "not-allowed": "The client may not make calls of this task type, or use this address.",

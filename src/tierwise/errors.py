@@ -5,7 +5,8 @@
     ├── PriceDataError        the price data is not usable
     ├── PolicyError           the policy file is wrong; carries every problem found, each with its line
     ├── MissingExtra          a command needs a package that is not installed
-    ├── MalformedRequest      a body that cannot be read as a Messages request
+    ├── MalformedRequest      a body that cannot be read as the call that its path names
+    │   └── UnsupportedRequest    a call that may cost money which no entry would tell of
     ├── MalformedReport       a file that cannot be read as the provider's report
     ├── MalformedPair         a recorded pair of the audit that cannot be read
     ├── UnknownTaskType       a task type that the policy does not know and has no default for
@@ -119,13 +120,17 @@ class MissingExtra(TierwiseError):
 
 @dataclass(kw_only=True, eq=False)
 class MalformedRequest(TierwiseError):
-    """A body that cannot be read as a Messages request."""
+    """A body that cannot be read as the call that its path names."""
 
     why: str
 
     def describe(self) -> str:
         """What could not be read."""
         return self.why
+
+
+class UnsupportedRequest(MalformedRequest):
+    """A call that may cost money which no entry would tell of."""
 
 
 @dataclass(kw_only=True, eq=False)

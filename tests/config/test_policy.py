@@ -351,7 +351,7 @@ def test_an_unknown_key_that_is_near_to_nothing_is_told_all_of_them() -> None:
         "t.toml:1: zzz: is not known\n"
         "    the keys at the top are mode, strict, durability, conversation_ttl, time_zone, keep_for, queue_for, "
         "prompt_bound, count_near_limit, budget_store, budget_store_lost, warn_url, "
-        "tiers, task_types, match, budgets, audit, clients, upstream, prices"
+        "tiers, task_types, match, budgets, audit, clients, upstream, openai, prices"
     )
 
 

@@ -216,6 +216,8 @@ def test_only_keys_that_must_be_there_are_required() -> None:
         "tiers.model",
         "task_types.tier",
         "match.task_type",
+        "openai.base_url",
+        "openai.tiers.model",
         "clients.name",
         "clients.key_sha256",
         "budgets.scope",

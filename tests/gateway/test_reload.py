@@ -15,7 +15,7 @@ import pytest
 from support.asgi import call, post, started, until
 from support.gateways import running_gateway
 from support.plays import calls
-from support.policies import TWO_TIERS, book, with_upstream
+from support.policies import TWO_TIERS, book, with_openai, with_upstream
 from support.waiting import eventually
 from tierwise.config import load_book
 from tierwise.engine.desk import Desk
@@ -323,3 +323,37 @@ def test_a_client_that_is_taken_out_is_shut_out_at_once_and_the_door_stays_shut(
             return [before.status, after.status]
 
     assert asyncio.run(talk()) == [400, 401]
+
+
+def test_openais_tiers_follow_the_file_and_its_address_stays(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "openai.toml"
+    path.write_text(with_openai(TWO_TIERS, "http://127.0.0.1:1/v1"))
+    desk = Desk(load_book(path), conversations=Conversations(), clock=lambda: 0, new_id=lambda: "c1")
+    file = PolicyFile(path, desk)
+    path.write_text(with_openai(TWO_TIERS, "http://127.0.0.1:2/v1") + "max_tokens = 77\n")
+    file.look()
+    policy = desk.book.policy.openai
+
+    assert policy is not None
+    assert (policy.upstream.base_url, policy.tiers["fast"].max_tokens) == ("http://127.0.0.1:1/v1", 77)
+
+    path.write_text(TWO_TIERS)
+    file.look()
+
+    assert desk.book.policy.openai is None
+    assert "[openai] begins or ends" in caplog.text
+
+
+def test_openais_clients_have_no_new_budgets_before_the_next_start(tmp_path: Path) -> None:
+    path = tmp_path / "openai.toml"
+    path.write_text(with_openai(TWO_TIERS, "http://127.0.0.1:1/v1"))
+    desk = Desk(load_book(path), conversations=Conversations(), clock=lambda: 0, new_id=lambda: "c1")
+    file = PolicyFile(path, desk)
+    budget = '[[budgets]]\nscope = "all"\nlimit_usd = "1"\n'
+    path.write_text(with_openai(TWO_TIERS + budget, "http://127.0.0.1:1/v1"))
+    file.look()
+
+    assert desk.book.policy.openai is not None
+    assert not desk.book.policy.openai.has_budgets

@@ -67,6 +67,7 @@ def running_gateway(
     *,
     policy: str = TWO_TIERS,
     key: str | None = None,
+    openai_key: str | None = None,
     drain_s: int = 5,
     port: int = 0,
     **upstream: object,
@@ -78,6 +79,7 @@ def running_gateway(
         base_url: the provider's.
         policy: its text, without `[upstream]`.
         key: the gateway's own credential.
+        openai_key: its credential for the OpenAI-compatible server.
         drain_s: how long calls in flight may take at the end, in seconds.
         port: where it serves; 0 takes a free one.
         upstream: other settings of `[upstream]`.
@@ -89,6 +91,7 @@ def running_gateway(
         policy_path=policy_path,
         ledger=folder / "ledger.sqlite3",
         key=key,
+        openai_key=openai_key,
         drain_s=drain_s,
     )
     listener = listen("127.0.0.1", port)

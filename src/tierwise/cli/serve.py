@@ -24,6 +24,7 @@ from tierwise.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from tierwise.core.policy import Policy
     from tierwise.gateway.parts import Settings
 
 
@@ -54,20 +55,22 @@ def serve(
 
     It speaks the provider's own API: point ANTHROPIC_BASE_URL at it. Every call is decided by the policy, which is
     read again when its file changes, and recorded in the ledger. With ANTHROPIC_API_KEY in its environment, or
-    ANTHROPIC_API_KEY_FILE, it lends that key to callers that bring none. With [[clients]] in the policy it serves only
-    them, with that key; on an address that other machines reach it serves nobody else. On SIGTERM, calls in flight
-    are finished first.
+    ANTHROPIC_API_KEY_FILE, it lends that key to callers that bring none. With [openai] in the policy it serves
+    OpenAI's clients too, and lends them OPENAI_API_KEY, or OPENAI_API_KEY_FILE. With [[clients]] in the policy it
+    serves only them, with those keys; on an address that other machines reach it serves nobody else. On SIGTERM,
+    calls in flight are finished first.
 
     Example: tierwise serve --policy tierwise.toml --port 4000
     """
     from tierwise.config import load_book  # noqa: PLC0415 — only where it is used
     from tierwise.gateway.parts import Settings  # noqa: PLC0415
-    from tierwise.gateway.provider_key import key_of  # noqa: PLC0415
+    from tierwise.gateway.provider_key import OPENAI_KEY, key_of  # noqa: PLC0415
     from tierwise.gateway.server import serve as run  # noqa: PLC0415
 
     book = load_book(policy)
     _keep_the_door_shut(host, guarded=bool(book.policy.clients))
     key, key_file = key_of(os.environ)
+    openai_key, openai_key_file = key_of(os.environ, OPENAI_KEY) if book.policy.openai else (None, None)
     _log_to_stderr(log_level)
     settings = Settings(
         book=book,
@@ -77,6 +80,8 @@ def serve(
         port=port,
         key=key,
         key_file=key_file,
+        openai_key=openai_key,
+        openai_key_file=openai_key_file,
         guarded=bool(book.policy.clients),
         drain_s=drain_seconds,
         workers=workers,
@@ -138,9 +143,16 @@ def _announce(address: str, settings: "Settings") -> None:
         ("ledger", shown(settings.ledger)),
         ("upstream", policy.upstream.base_url),
         ("key", _whose_key(settings)),
+        *_of_openai(policy),
     ):
         say(f"{what:<9} {value}", err)
     say(f"export ANTHROPIC_BASE_URL={_reachable(address, settings.host)}", err)
+    if policy.openai is not None:
+        say(f"export OPENAI_BASE_URL={_reachable(address, settings.host)}/v1", err)
+
+
+def _of_openai(policy: "Policy") -> list[tuple[str, str]]:
+    return [] if policy.openai is None else [("openai", policy.openai.upstream.base_url)]
 
 
 def _whose_key(settings: "Settings") -> str:

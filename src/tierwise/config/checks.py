@@ -1,5 +1,6 @@
 """What a policy must mean: names lead somewhere, models take what tiers ask, caps leave room to think."""
 
+import re
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Final
@@ -15,6 +16,7 @@ from tierwise.config.values import shown
 from tierwise.core.catalog import MODELS, Model, find, nearest_effort
 from tierwise.core.policy import DEFAULT_TYPE, Contract, MatchRule, Tier, cap_floor
 from tierwise.core.pricing import PriceBook
+from tierwise.core.routing import NO_TRANSLATION
 from tierwise.core.tasks import VIRTUAL_PREFIXES
 from tierwise.names import nearest
 
@@ -55,6 +57,9 @@ def _note_unpriced(tier: Tier, model: Model | None, notes: Notes) -> None:
     if model is not None:
         notes.error(path, f"{shown(tier.model)} has no price", "give it one in [[prices]]")
         return
+    if _OPENAI_MODEL.match(tier.model):
+        notes.error(path, f"{shown(tier.model)} is not a model of the Messages API", _FOR_OPENAI)
+        return
     close = nearest(tier.model, (*MODELS, *(alias for known in MODELS.values() for alias in known.aliases)))
     first = f"did you mean {close}? If not," if close else "if it is new,"
     notes.error(
@@ -62,6 +67,10 @@ def _note_unpriced(tier: Tier, model: Model | None, notes: Notes) -> None:
         f"{shown(tier.model)} is not a model that this version knows",
         f"{first} give it a price in [[prices]]",
     )
+
+
+_OPENAI_MODEL: Final = re.compile(r"(?:openai/)?(?:gpt-|chatgpt-|o\d)")
+_FOR_OPENAI: Final = f"give it to OpenAI's clients, in [openai.tiers.NAME]. {NO_TRANSLATION}"
 
 
 def _check_abilities(tier: Tier, model: Model, notes: Notes) -> None:

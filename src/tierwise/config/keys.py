@@ -21,6 +21,7 @@ from tierwise.config.budget_keys import (
 )
 from tierwise.config.client_keys import CLIENTS
 from tierwise.config.kinds import Amount, Duration, Flag, Pattern, Text, TextTable, Whole, Word, Zone
+from tierwise.config.openai_keys import CAP_FIELD, OPENAI_BASE_URL, OPENAI_TIERS, TRANSLATE
 from tierwise.config.price_keys import FAST_MODE, LONG_PROMPT, PRICES
 from tierwise.config.retry_keys import (
     FALLBACK,
@@ -247,6 +248,7 @@ TIERS: Final = Table(
     elsewhere=(
         ("fallback", "it is said of a task type: move it to [task_types.NAME]"),
         ("max_tokens", "a cap belongs to a task type: move it to [task_types.NAME]"),
+        TRANSLATE,
     ),
 )
 TASK_TYPES: Final = Table(
@@ -313,7 +315,29 @@ UPSTREAM: Final = Table(
     planned=("on_cancel", "project", "region"),
     elsewhere=(
         ("kind", "Bedrock and Vertex are not supported yet: remove the line to call the Messages API"),
+        TRANSLATE,
     ),
+)
+OPENAI: Final = Table(
+    name="openai",
+    shape="one",
+    meaning="Serves OpenAI's clients, on `/v1/chat/completions` and `/v1/responses`, with an OpenAI-compatible server. "
+    "Their calls have the same task types, contracts and budgets as all others, and tiers of their own. Credentials "
+    "are not here: calls bring theirs, or `OPENAI_API_KEY` holds one.",
+    keys=(
+        OPENAI_BASE_URL,
+        CAP_FIELD,
+        PROXY,
+        CA_FILE,
+        CONNECT_TIMEOUT,
+        READ_TIMEOUT,
+        RETRIES,
+        RETRY_FOR,
+        RETRY_TIMEOUTS,
+    ),
+    parts=(OPENAI_TIERS,),
+    example='[openai]\nbase_url = "https://api.openai.com/v1"\n',
+    elsewhere=(TRANSLATE,),
 )
 
 TOP: Final = Table(
@@ -335,7 +359,7 @@ TOP: Final = Table(
         WARN_URL,
     ),
     example='mode = "route"\nconversation_ttl = "1h"\n',
-    parts=(TIERS, TASK_TYPES, MATCH, BUDGETS, AUDIT, CLIENTS, UPSTREAM, PRICES),
+    parts=(TIERS, TASK_TYPES, MATCH, BUDGETS, AUDIT, CLIENTS, UPSTREAM, OPENAI, PRICES),
     planned=(
         "autopilot",
         "cascade",
@@ -354,6 +378,7 @@ TOP: Final = Table(
         ("max_cost_usd", "it is for the calls of one task type: move it to [task_types.NAME]"),
         ("quality", "it is for one task type: move it to [task_types.NAME]"),
         ("shadow", "it is for one task type: move it to [task_types.NAME]"),
+        TRANSLATE,
     ),
 )
 
@@ -368,6 +393,8 @@ TABLES: Final = (
     AUDIT,
     CLIENTS,
     UPSTREAM,
+    OPENAI,
+    OPENAI_TIERS,
     PRICES,
     LONG_PROMPT,
     FAST_MODE,

@@ -3,7 +3,7 @@
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from hashlib import sha256
 from os import PathLike
@@ -17,6 +17,7 @@ from tierwise.config.budgets import read_budget, read_type_budgets
 from tierwise.config.checks import check
 from tierwise.config.clients import read_client
 from tierwise.config.draft import Draft
+from tierwise.config.openai import read_openai
 from tierwise.config.price_keys import PRICES
 from tierwise.config.prices import price_overrides, shipped_prices
 from tierwise.config.reading import Notes, Section, listed_sections, located, named_sections, section
@@ -78,6 +79,7 @@ def parse_book(text: str, *, file: str, prices: PriceBook | None = None) -> Book
     book = _with_own_prices(top, shipped_prices() if prices is None else prices, version)
     draft = _draft(top)
     check(draft, book, notes)
+    openai = read_openai(top, draft.tiers, book)
     policy = Policy(
         tiers={name: tier for name, tier in draft.tiers.items() if tier is not None},
         contracts={name: contract for name, contract in draft.contracts.items() if contract is not None},
@@ -100,6 +102,8 @@ def parse_book(text: str, *, file: str, prices: PriceBook | None = None) -> Book
         audit=read_audit(top),
         version=version,
     )
+    if openai is not None:
+        policy = replace(policy, openai=openai.policy(policy))
     problems = [*located(notes.errors, text), *_secrets(text)]
     if problems:
         raise PolicyError(file=file, problems=tuple(sorted(problems, key=lambda problem: problem.line or 0)))

@@ -121,16 +121,19 @@ def section(table: Table, path: Path, value: object, notes: Notes) -> Section | 
     return opened
 
 
-def named_sections(table: Table, value: object, notes: Notes) -> dict[str, Section | None]:
-    """Open every table of a named family, by name, in the order of the file."""
+def named_sections(
+    table: Table, value: object, notes: Notes, *, path: Path = ()
+) -> dict[str, Section | None]:
+    """Open every table of a named family, by name, in the order of the file; `path` is of the table around it."""
+    path = (*path, table.key)
     members = as_table(value)
     if members is None:
-        notes.error((table.name,), f"must be tables, not {shown(value)}", f"write {table.heading}")
+        notes.error(path, f"must be tables, not {shown(value)}", f"write {table.heading}")
         return {}
     for name in members:
         if not NAME.fullmatch(name):
-            _note_bad_name((table.name, name), name, notes)
-    return {name: section(table, (table.name, name), member, notes) for name, member in members.items()}
+            _note_bad_name((*path, name), name, notes)
+    return {name: section(table, (*path, name), member, notes) for name, member in members.items()}
 
 
 def listed_sections(table: Table, value: object, notes: Notes) -> list[Section | None]:

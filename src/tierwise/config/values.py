@@ -8,8 +8,8 @@ from typing import Any, Final, cast
 CLIENT_KEY_PREFIX: Final = "twk_"
 """What a client's key begins with."""
 
-SECRET: Final = re.compile(rf"sk-ant-[\w-]{{6,}}|{CLIENT_KEY_PREFIX}[\w-]{{20,}}")
-"""What the provider's credentials and clients' keys look like."""
+SECRET: Final = re.compile(rf"sk-(?:ant|proj|svcacct|admin)-[\w-]{{6,}}|{CLIENT_KEY_PREFIX}[\w-]{{20,}}")
+"""What the providers' credentials and clients' keys look like."""
 
 
 def as_table(value: object) -> dict[str, Any] | None:

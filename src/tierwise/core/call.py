@@ -2,9 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any
+from typing import Any, Final, Literal, TypeAlias
 
 from tierwise.values import value
+
+Family: TypeAlias = Literal["anthropic", "openai"]
+"""Whose API a call speaks: Messages, or Chat Completions and Responses. A call stays in its family."""
+
+UNCAPPED: Final = 2**31 - 1
+"""In place of a cap that the caller did not give, as only OpenAI's clients may: more than any model writes."""
 
 
 @value
@@ -17,7 +23,7 @@ class Call:
     requested_model: str
     """The model as the caller wrote it: a provider's id, or a virtual name such as `task/extraction`."""
     max_tokens: int
-    """The caller's own cap."""
+    """The caller's own cap; `UNCAPPED` where it gave none."""
     stream: bool = False
     body_bytes: int = 0
     """Length of the body: an upper bound of its text."""
@@ -65,6 +71,15 @@ class Call:
     """Whether it is an item of a Message Batch, which is billed at half price."""
     opening: str | None = None
     """Fingerprint of the conversation's first message, the same for every turn of it; None where a thread goes on."""
+    family: Family = "anthropic"
+    cap_path: tuple[str, ...] = ("max_tokens",)
+    """Where the cap stands in the body."""
+    effort_path: tuple[str, ...] = ("output_config", "effort")
+    """Where the effort stands in the body."""
+    samples: int = 1
+    """How many replies it asks for at once: `n` of Chat Completions."""
+    usage_told: bool = True
+    """Whether the reply tells its usage as the call is: a Chat Completions stream does only where it is asked to."""
 
     @property
     def continues_thread(self) -> bool:

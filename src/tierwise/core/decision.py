@@ -80,7 +80,14 @@ class Refusal:
     """The call cannot go on: the policy refuses it, no tier can take its body, or a budget is short."""
 
     code: Literal[
-        "unknown-task-type", "ineligible", "thread", "budget", "budget-store", "unpriced", "too-dear"
+        "unknown-task-type",
+        "ineligible",
+        "thread",
+        "budget",
+        "budget-store",
+        "unpriced",
+        "too-dear",
+        "not-supported",
     ]
     sentence: str
     """For the caller: what is wrong and what to do."""

@@ -173,6 +173,7 @@ class Answer:
         "budget-store",
         "unpriced",
         "too-dear",
+        "not-supported",
         "ledger",
         "unreachable",
         "dropped",

@@ -12,7 +12,9 @@ and is taken with a fiftieth and 200 tokens on top. What is not text is bounded 
   The window bounds every other prompt too.
 
 All of the prompt is priced in the dearest bucket that the call can use, at the prices of a prompt of that length,
-and all of the cap as output. Price books are expected to price a longer prompt no lower than a shorter one.
+and all of the cap as output, once for each reply that is asked for at once. Of OpenAI's family, whose servers write to
+caches unasked, buckets without a price are left out. Price books are expected to price a longer prompt no lower than a
+shorter one.
 
 Three features let the provider read the prompt, and write, once more in the same call; each adds the whole again:
 
@@ -122,6 +124,10 @@ def estimate(
     names = prices.models() if call.fallbacks or advised else ()
     others = (by_model(name) for name in names if name != model)
     dearest = _dearest([own, *(other for other in others if other is not None)])
+    if call.samples > 1:
+        return Estimate(
+            fixed_attos=dearest.fixed_attos, output_attos_each=call.samples * dearest.output_attos_each
+        )
     readings = 1 + call.compaction + call.fallbacks + advised
     if readings == 1:
         return dearest
@@ -134,6 +140,8 @@ _ANY_CAP: Final = 2**31 - 1
 _ADDED_TOKENS: Final = 1_000
 _ATTACHMENT_TOKENS: Final = 8_000
 _LARGEST_WINDOW: Final = 1_000_000
+_LARGEST_OPENAI_WINDOW: Final = 1_100_000
+"""Above the longest window that OpenAI publishes, 1,047,576 tokens; servers of others may have longer ones."""
 _SEARCHES: Final = 100
 
 _BUCKETS: Final[dict[CacheWrites, tuple[str, ...]]] = {
@@ -154,7 +162,11 @@ def _by_model(
     cards: list[Estimate] = []
     for fast in (False, True) if call.speed == "fast" else (False,):
         rates = prices.rates(model, at_us, prompt_tokens=tokens, fast=fast, us_only=us_only, batch=call.batch)
-        if rates is None or _lacks(rates, buckets, searches):
+        if rates is None:
+            continue
+        if call.family == "openai":  # where no price is given for the cache, there may be none
+            buckets = ("input_tokens", *(each for each in buckets[1:] if each not in rates.unknown))
+        if _lacks(rates, buckets, searches):
             continue
         dearest = max([getattr(rates, bucket) for bucket in buckets])
         fixed = tokens * dearest + searches * rates.web_search_requests
@@ -181,9 +193,9 @@ def _dearest(estimates: list[Estimate]) -> Estimate:
 
 def _may_search(call: Call) -> bool:
     """Whether the provider may search: a thread that goes on can hold the tool from an earlier call."""
-    return call.continues_thread or (
-        bool(call.tool_types) and any(kind.startswith("web_search") for kind in call.tool_types)
-    )
+    if call.family == "anthropic" and call.continues_thread:
+        return True
+    return bool(call.tool_types) and any(kind.startswith("web_search") for kind in call.tool_types)
 
 
 def _prompt_tokens(call: Call, contents: Contents, model: str, calibration: Calibration) -> int:
@@ -192,6 +204,8 @@ def _prompt_tokens(call: Call, contents: Contents, model: str, calibration: Cali
     if contents.plain:
         text = calibration.most_tokens(model, contents.kind, text)
     told = text + _ADDED_TOKENS * (1 + len(call.tool_types)) + _ATTACHMENT_TOKENS * contents.attachments
+    if call.family == "openai":
+        return max(told, _LARGEST_OPENAI_WINDOW) if contents.open_ended else told
     if known is None:
         return max(told, _LARGEST_WINDOW) if contents.open_ended else told
     return known.context_tokens if contents.open_ended else min(told, known.context_tokens)

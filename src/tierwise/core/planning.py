@@ -12,6 +12,7 @@ from tierwise.core.changes import Change
 from tierwise.core.decision import Decision, Otherwise, Refusal
 from tierwise.core.fitting import Fitted, fit
 from tierwise.core.matrix import Ineligible
+from tierwise.core.openai_fitting import asked_usage, fit_openai
 from tierwise.core.policy import Policy
 from tierwise.core.routing import decide
 from tierwise.core.tasks import TaskRef
@@ -33,7 +34,7 @@ class Plan:
     def max_tokens_sent(self) -> int:
         """The cap that goes on the wire: fitting may lower the decision's to what the model takes."""
         for change in self.changes:
-            if change.path == ("max_tokens",):
+            if change.path == self.call.cap_path:
                 return change.after
         return self.call.max_tokens
 
@@ -71,10 +72,12 @@ def plan(
         if isinstance(decision, Refusal):
             return Refused(call=call, task=task, refusal=decision, policy=policy)
         if decision.tier is None:
-            return Plan(call=call, task=task, decision=decision, changes=(), policy=policy)
+            unasked = () if call.usage_told else asked_usage()
+            return Plan(call=call, task=task, decision=decision, changes=unasked, policy=policy)
         match _fitted(call, decision):
             case Fitted(changes=changes):
-                acted = changes if decision.acts else ()
+                unasked = () if call.usage_told else asked_usage()
+                acted = changes if decision.acts else unasked
                 return Plan(call=call, task=task, decision=decision, changes=acted, policy=policy)
             case Ineligible(feature="thread.moved", why=why) if decision.acts:
                 return Refused(
@@ -94,6 +97,8 @@ def moved(planned: Plan, otherwise: Otherwise) -> Plan | None:
 
 def _fitted(call: Call, decision: Decision) -> Fitted | Ineligible:
     """Fit the body; a model that the catalogue lacks is trusted with everything but its name and cap."""
+    if call.family == "openai":
+        return Fitted(changes=fit_openai(call, decision))
     model = find(decision.model)
     if model is not None:
         return fit(call, model=model, decision=decision)

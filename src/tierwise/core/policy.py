@@ -8,8 +8,14 @@ from typing import Final, Literal, TypeAlias
 from tierwise.core.catalog import find, thinking_floor
 from tierwise.money import Nanos
 
-Effort: TypeAlias = Literal["low", "medium", "high", "xhigh", "max"]
+Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 EFFORTS: Final[tuple[Effort, ...]] = ("low", "medium", "high", "xhigh", "max")
+"""Of Claude models."""
+OPENAI_EFFORTS: Final[tuple[Effort, ...]] = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+"""Of the servers that OpenAI's clients call: each of their models takes some."""
+
+CapField: TypeAlias = Literal["max_completion_tokens", "max_tokens"]
+"""How Chat Completions spells a cap: the second is the older one, and all that some servers know."""
 
 Thinking: TypeAlias = Literal["off", "adaptive", "keep"]
 """off: not at all, where the model allows it. adaptive: the model decides. keep: as the caller asked."""
@@ -54,6 +60,8 @@ class Tier:
     thinking: Thinking = "keep"
     thinking_floor: int | None = None
     """Smallest cap that leaves room for thinking, in tokens; None takes the catalogue's."""
+    max_tokens: int | None = None
+    """Cap of calls that bring none and whose contract has none, in tokens: only OpenAI's clients may bring none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +197,9 @@ class Upstream:
     client: ClientName = "direct"
     """What makes the connections. Where a proxy is on the way, aiohttp does."""
 
+    cap_field: CapField = "max_completion_tokens"
+    """How a cap is spelled in a Chat Completions call that brings none."""
+
     @property
     def addresses(self) -> int:
         """How many addresses there are."""
@@ -229,6 +240,8 @@ class Policy:
     """IANA name of the zone whose calendar the budgets' windows follow."""
     upstream: Upstream = field(default_factory=Upstream)
     audit: Audit = field(default_factory=Audit)
+    openai: "Policy | None" = None
+    """The same policy for OpenAI's clients, with that family's tiers and upstream; None does not serve them."""
     version: str = ""
     """First 12 hex digits of the SHA-256 of the file's bytes: names the policy in every entry."""
 

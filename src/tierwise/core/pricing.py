@@ -14,6 +14,7 @@ Unknown is not zero: a model, a bucket or a way of serving without a price makes
 None, for a sum with a hole in it is too low.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -353,10 +354,15 @@ def _name(price: Price) -> str:
 
 
 def _undated(model: str) -> str:
-    """The id without a snapshot's date: `claude-haiku-4-5` for `claude-haiku-4-5-20251001`."""
+    """The id without a snapshot's date, as either provider writes it: `-20251001`, `-2025-08-07`."""
     if model[-9:-8] == "-" and model[-8:].isdecimal():
         return model[:-9]
+    if _DATED.fullmatch(model[-11:]):
+        return model[:-11]
     return model
+
+
+_DATED: Final = re.compile(r"-\d{4}-\d\d-\d\d", re.ASCII)
 
 
 def _items(line: UsageLine, rates: Rates | None) -> Iterable[CostItem]:

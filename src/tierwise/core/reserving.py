@@ -17,6 +17,7 @@ from typing import Final, TypeAlias, assert_never
 
 from tierwise.core.budgets import AccountRef, Claim, Denied, Lost, Reserved, Shrunk, accounts_of
 from tierwise.core.calibration import UNCALIBRATED, Calibration
+from tierwise.core.call import UNCAPPED
 from tierwise.core.changes import Change
 from tierwise.core.decision import Otherwise, Reason, Refusal, Why
 from tierwise.core.estimate import Contents, Estimate, estimate
@@ -229,9 +230,12 @@ def _asked(
         calibration=asker.calibration if plan.policy.prompt_bound == "calibrated" else UNCALIBRATED,
         counted=counted,
     )
-    if bound is None:
+    uncapped = plan.decision.max_tokens == UNCAPPED and plan.call.family == "openai"
+    if bound is None or uncapped:
         hard = limit is not None or any(account.budget.hard for account in accounts)
-        return _refused(plan, _unpriced(model)) if hard else plan
+        if not hard:
+            return plan
+        return _refused(plan, _unpriced(model) if bound is None else _uncapped(plan))
     least = _least_tokens(plan, contract)
     wanted = plan
     if limit is not None:
@@ -389,7 +393,7 @@ def _claim(plan: Plan, accounts: tuple[AccountRef, ...], bound: Estimate, least:
 def _capped(plan: Plan, tokens: int, sentence: str) -> Plan:
     """The plan with a lower cap, and the reason for it."""
     change = Change(
-        path=("max_tokens",),
+        path=plan.call.cap_path,
         before=plan.call.max_tokens,
         after=tokens,
         rule="budget.max_tokens",
@@ -420,6 +424,14 @@ def _unpriced(model: str) -> Refusal:
         code="unpriced",
         sentence=f"{model} has no price, and a budget cannot hold what it cannot count: give it a price in "
         "[[prices]] of the policy, or call another model.",
+    )
+
+
+def _uncapped(plan: Plan) -> Refusal:
+    return Refusal(
+        code="unpriced",
+        sentence=f"Nothing says how long the reply may become, and a budget cannot hold what it cannot count: send "
+        f"{plan.call.cap_path[-1]}, or give the task type max_tokens, or its tier, in [openai.tiers.NAME].",
     )
 
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
-from tierwise.core.call import Call
+from tierwise.core.call import UNCAPPED, Call
 from tierwise.core.decision import Decision, Otherwise, Reason, Refusal, Why
 from tierwise.core.policy import Contract, Policy, Tier, cap_floor
 from tierwise.core.tasks import Declared, TaskRef, virtual_type
@@ -54,6 +54,8 @@ def decide(
     if otherwise is not None:
         wanted, why = otherwise.tier, otherwise.why
         contract = _capped(contract, otherwise)
+    if wanted not in policy.tiers:
+        return _no_counterpart(contract, wanted) if acts else _as_asked(call, _why_no_counterpart(wanted))
     tier = _nearest_free(wanted, policy, barred)
     if tier is not None:
         return _on_tier(
@@ -71,6 +73,10 @@ def decide(
         return _no_tier(barred)
     return _as_asked(call, *_passed_over(barred), _OBSERVED)
 
+
+NO_TRANSLATION: Final = (
+    "Tierwise does not translate between Anthropic's API and OpenAI's: a call stays in its family."
+)
 
 _OBSERVED: Final = Reason(why=Why.OBSERVED, sentence="The policy observes: the call goes as it was asked.")
 
@@ -123,6 +129,8 @@ def _as_asked(call: Call, *reasons: Reason) -> Decision:
 def _cap(call: Call, contract: Contract, tier: Tier, whose: str) -> tuple[int, Reason]:
     """The cap that is sent: min(caller's, max(contract's, the model's thinking floor))."""
     asked = call.max_tokens
+    if asked == UNCAPPED and contract.max_tokens is None:
+        return _own_cap(contract, tier)
     if contract.max_tokens is None:
         return asked, _why_cap(f"{contract.name} has no cap: the caller's {asked} stays.")
     if asked <= contract.max_tokens:
@@ -133,7 +141,17 @@ def _cap(call: Call, contract: Contract, tier: Tier, whose: str) -> tuple[int, R
         if asked <= ceiling:
             return asked, _why_cap(f"The caller's cap of {asked} stays: {room}.")
         return ceiling, _why_cap(f"Capped at {ceiling}: {room}.")
-    return ceiling, _why_cap(f"Capped at {whose} {ceiling}; the caller asked for {asked}.")
+    told = "no cap" if asked == UNCAPPED else str(asked)
+    return ceiling, _why_cap(f"Capped at {whose} {ceiling}; the caller asked for {told}.")
+
+
+def _own_cap(contract: Contract, tier: Tier) -> tuple[int, Reason]:
+    """The tier's cap for a call that brings none, under a contract that has none."""
+    if tier.max_tokens is None:
+        return UNCAPPED, _why_cap(f"Neither the caller nor {contract.name} nor {tier.name} has a cap.")
+    return tier.max_tokens, _why_cap(
+        f"Neither the caller nor {contract.name} has a cap: {tier.name}'s is {tier.max_tokens}."
+    )
 
 
 def _capped(contract: Contract, otherwise: Otherwise) -> Contract:
@@ -224,3 +242,19 @@ def _unknown(task: TaskRef, policy: Policy) -> Refusal:
 def _no_tier(barred: Mapping[str, str]) -> Refusal:
     each = " ".join(f"{tier}: {why}" for tier, why in barred.items())
     return Refusal(code="ineligible", sentence=f"No tier of the policy takes this body. {each}")
+
+
+def _no_counterpart(contract: Contract, tier: str) -> Refusal:
+    """Only the policy of OpenAI's clients lacks tiers that contracts name: they are written one by one."""
+    return Refusal(
+        code="not-supported",
+        sentence=f"The contract of {contract.name} names the tier {tier}, and the policy has no "
+        f"[openai.tiers.{tier}]: add it, with a model of the OpenAI-compatible server. {NO_TRANSLATION}",
+    )
+
+
+def _why_no_counterpart(tier: str) -> Reason:
+    return Reason(
+        why=Why.OBSERVED,
+        sentence=f"The policy observes, and has no [openai.tiers.{tier}]: the call goes as asked.",
+    )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from tierwise.config import Book
 from tierwise.core.attempts import ONLY, Attempt, TryAgain, first_attempt
 from tierwise.core.calibration import UNCALIBRATED, Calibration
-from tierwise.core.call import Call
+from tierwise.core.call import UNCAPPED, Call
 from tierwise.core.exchange import Exchange
 from tierwise.core.lengths import UNKNOWN_LENGTHS, Lengths
 from tierwise.core.planning import Plan, Refused, plan
@@ -14,7 +14,7 @@ from tierwise.core.reserving import Asked, ask, is_counted
 from tierwise.core.tasks import TaskRef, continues, conversation_key, name_task
 from tierwise.stores.conversations import Conversations
 from tierwise.values import value
-from tierwise.wire.contents import measure
+from tierwise.wire.dialects import MESSAGES, Dialect
 from tierwise.wire.requests import Body, read_request
 
 
@@ -35,6 +35,7 @@ class Reading:
     """The tier that its conversation has here."""
     is_strange: bool
     """Whether it continues a conversation that is not known here: another gateway may know it."""
+    dialect: Dialect = MESSAGES
 
 
 @value
@@ -46,6 +47,7 @@ class Opened:
     exchange: Exchange
     keep_tier: Callable[[str], None]
     """Remembers another tier for its conversation than was decided first."""
+    dialect: Dialect = MESSAGES
 
     @property
     def plan(self) -> Plan | Refused:
@@ -106,19 +108,22 @@ class Desk:
         self.share: Callable[[str, str, int], None] | None = None
         """Tells other gateways the tier of a conversation: its key, the tier, for how many seconds."""
 
-    def read(self, raw: bytes, headers: Mapping[str, str]) -> Reading:
+    def read(self, raw: bytes, headers: Mapping[str, str], dialect: Dialect = MESSAGES) -> Reading:
         """Read one call and name its task.
 
         Args:
             raw: the body.
             headers: request headers by lower-case name, credentials left out.
+            dialect: what its caller speaks; of OpenAI's only where the policy serves them.
 
         Raises:
-            MalformedRequest: the body cannot be read as a Messages request.
+            MalformedRequest: the body cannot be read.
         """
         at_us = self._clock()
-        book = self.book
-        call, body = read_request(raw, headers)
+        book = self.book if dialect is MESSAGES else _for_openai(self.book)
+        call, body = dialect.read(raw, headers)
+        if call.max_tokens == UNCAPPED:
+            call = _spelled(call, book.policy.upstream.cap_field)
         task = name_task(call, policy=book.policy)
         key = conversation_key(call, task) if task.type is not None else None
         kept, strange = None, False
@@ -135,6 +140,7 @@ class Desk:
             conversation=key,
             kept=kept,
             is_strange=strange,
+            dialect=dialect,
         )
 
     def begin(
@@ -194,6 +200,7 @@ class Desk:
             body=reading.body,
             exchange=exchange,
             keep_tier=lambda tier: self._keep(reading, tier),
+            dialect=reading.dialect,
         )
 
     def begin_item(self, reading: Reading, *, key_id: str) -> Item:
@@ -225,7 +232,7 @@ class Desk:
             return planned
         return ask(
             planned,
-            measure(reading.raw, reading.call),
+            reading.dialect.measure(reading.raw, reading.call),
             call_id=call_id,
             key_id=key_id,
             prices=reading.book.prices,
@@ -265,3 +272,15 @@ class Desk:
         policy = self.book.policy
         call, body = read_request(raw, headers, counting=counting)
         return Preview(body=body, plan=plan(call, name_task(call, policy=policy), policy=policy, kept=None))
+
+
+def _for_openai(book: Book) -> Book:
+    assert book.policy.openai is not None
+    return replace(book, policy=book.policy.openai)
+
+
+def _spelled(call: Call, cap_field: str) -> Call:
+    """The call with its cap, where it gets one, spelled as the server knows it: Responses have one spelling."""
+    if call.cap_path != ("max_completion_tokens",):
+        return call
+    return replace(call, cap_path=(cap_field,))

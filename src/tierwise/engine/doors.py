@@ -13,6 +13,9 @@ MESSAGES: Final = "/v1/messages"
 COUNT_TOKENS: Final = "/v1/messages/count_tokens"
 BATCHES: Final = "/v1/messages/batches"
 
+CHAT_COMPLETIONS: Final = "/v1/chat/completions"
+RESPONSES: Final = "/v1/responses"
+
 NOT_SUPPORTED: Final[Mapping[str, str]] = {
     "/v1/complete": "Tierwise does not price text completions. Use the Messages API.",
 }

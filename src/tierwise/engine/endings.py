@@ -7,8 +7,8 @@ from tierwise.core.ledger import Fault
 from tierwise.core.settlement import Ending
 from tierwise.errors import UpstreamDropped, UpstreamError, UpstreamTimeout
 from tierwise.upstream.port import Headers
+from tierwise.wire.openai_streams import StreamReader
 from tierwise.wire.replies import ReplyFacts
-from tierwise.wire.sse import StreamFacts
 from tierwise.wire.waits import asked_wait_us
 
 EVENT_STREAM: Final = b"text/event-stream"
@@ -32,7 +32,7 @@ def readable(headers: Headers) -> bool:
 
 def request_id(headers: Headers) -> str | None:
     """The provider's own id of the call."""
-    value = header(headers, b"request-id")
+    value = header(headers, b"request-id") or header(headers, b"x-request-id")
     return None if value is None else value.decode("latin-1")[:200]
 
 
@@ -57,9 +57,9 @@ def not_again(headers: Headers) -> Headers:
     return [*(each for each in headers if each[0] != b"x-should-retry"), (b"x-should-retry", b"false")]
 
 
-def known(facts: StreamFacts | ReplyFacts) -> ReplyFacts:
+def known(facts: StreamReader | ReplyFacts) -> ReplyFacts:
     """What is known of a reply by now, of whichever form it is."""
-    return facts.facts() if isinstance(facts, StreamFacts) else facts
+    return facts if isinstance(facts, ReplyFacts) else facts.facts()
 
 
 def ended(facts: ReplyFacts, *, status: int, headers: Headers, at_us: int) -> Ending:

@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import quote
 
 from tierwise.core.budgets import Denied
+from tierwise.core.call import Family
 from tierwise.core.changes import REMOVED, Change
 from tierwise.core.fitting import TASK_BUDGET_BETA, TASK_BUDGET_PATH
 from tierwise.core.planning import Plan, Refused
@@ -39,9 +40,16 @@ def readable_headers(headers: Headers) -> dict[str, str]:
     }
 
 
-def has_credential(headers: Headers) -> bool:
-    """Whether the caller brings its own key or token."""
+def has_credential(headers: Headers, family: Family = "anthropic") -> bool:
+    """Whether the caller brings its own key or token: one that may go to the provider of its family."""
+    if family == "openai":
+        return any(_is_for_openai(name, value) for name, value in headers)
     return any(name in (b"x-api-key", b"authorization") for name, _ in headers)
+
+
+def _is_for_openai(name: bytes, value: bytes) -> bool:
+    """Whether a header is a credential for OpenAI's API; a key that says it is Anthropic's goes nowhere else."""
+    return name == b"authorization" and not value[7:].lstrip().startswith(b"sk-ant-")
 
 
 def credential_id(headers: Headers) -> str:
@@ -134,6 +142,24 @@ def outgoing_headers(
         sent.extend((_BETA, beta) for beta in betas if beta not in asked)
     if key is not None and not has_credential(headers):
         sent.append((b"x-api-key", key.encode("latin-1")))
+    return sent
+
+
+def outgoing_to_openai(
+    headers: Headers, *, key: str | None, replaces: bool = False
+) -> list[tuple[bytes, bytes]]:
+    """The headers that go to an OpenAI-compatible server; as `outgoing_headers`, whose family's own stay here."""
+    own = has_credential(headers, "openai")
+    kept = [
+        (name, value)
+        for name, value in headers
+        if name != b"x-api-key"
+        and not name.startswith(b"anthropic-")
+        and (name != b"authorization" or _is_for_openai(name, value))
+    ]
+    sent = outgoing_headers(kept, key=None, replaces=replaces)
+    if key is not None and (replaces or not own):
+        sent.append((b"authorization", b"Bearer " + key.encode("latin-1")))
     return sent
 
 

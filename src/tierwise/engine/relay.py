@@ -52,8 +52,8 @@ from tierwise.engine.endings import (
 from tierwise.engine.ledger import AsyncLedger
 from tierwise.errors import UpstreamError
 from tierwise.upstream.port import Headers, Outgoing, Reply, Upstream
-from tierwise.wire.replies import ReplyFacts, read_count, read_reply
-from tierwise.wire.sse import StreamFacts
+from tierwise.wire.openai_streams import StreamReader
+from tierwise.wire.replies import ReplyFacts, read_count
 
 
 class Caller(Protocol):
@@ -120,6 +120,7 @@ class RelayDriver:
         """
         self._exchange = opened.exchange
         self._keep_tier = opened.keep_tier
+        self._dialect = opened.dialect
         self._outgoing = outgoing
         self._counting = counting
         self._warnings = warnings
@@ -257,7 +258,7 @@ class RelayDriver:
         assert reply is not None
         facts = ReplyFacts(finished=False)
         try:
-            facts = read_reply(await reply.read(), status=reply.status)
+            facts = self._dialect.reply(await reply.read(), reply.status)
         except UpstreamError:
             reply.close()
         except asyncio.CancelledError:
@@ -273,14 +274,14 @@ class RelayDriver:
         assert reply is not None
         headers = reply.headers
         self._caller.begin(reply.status, not_again(headers) if last else headers)
-        facts: StreamFacts | ReplyFacts = ReplyFacts(finished=False)
+        facts: StreamReader | ReplyFacts = ReplyFacts(finished=False)
         try:
             if streams(headers):
-                facts = StreamFacts()
+                facts = self._dialect.stream(self._exchange.plan.call)
                 await self._relay_stream(reply, facts)
             else:
                 self._held = await reply.read()
-                facts = read_reply(self._held if readable(headers) else b"", status=reply.status)
+                facts = self._dialect.reply(self._held if readable(headers) else b"", reply.status)
         except UpstreamError:
             reply.close()
             return ReplyEnded(ending=self._cut(reply, facts, "stream-broke", Fault.PROVIDER), broke=True)
@@ -292,14 +293,15 @@ class RelayDriver:
             ending=ended(known(facts), status=reply.status, headers=headers, at_us=self._clock())
         )
 
-    async def _relay_stream(self, reply: Reply, facts: StreamFacts) -> None:
+    async def _relay_stream(self, reply: Reply, facts: StreamReader) -> None:
         """Let chunks past; the one with the stream's end, and what follows it, is held until it is recorded."""
         async for chunk in reply.chunks():
-            facts.feed(chunk)
+            passed = facts.feed(chunk)
             if facts.at_end:
-                self._held += chunk
-            else:
-                await self._caller.send(chunk)
+                self._held += passed
+            elif passed:
+                await self._caller.send(passed)
+        self._held += facts.rest()
 
     async def _break_off(self) -> None:
         """Let go what is held, for the provider sent it; then break off."""
@@ -307,7 +309,7 @@ class RelayDriver:
             await self._caller.send(self._held)
         await self._caller.break_off()
 
-    def _cut(self, reply: Reply, facts: StreamFacts | ReplyFacts, error: str, fault: Fault) -> Ending:
+    def _cut(self, reply: Reply, facts: StreamReader | ReplyFacts, error: str, fault: Fault) -> Ending:
         return cut(
             known(facts),
             error=error,

@@ -14,6 +14,7 @@ from tierwise.gateway.door import UNKNOWN_KEY
 from tierwise.gateway.errors import answer_error, turn_away
 from tierwise.gateway.messages import Parts, messages
 from tierwise.gateway.models import MODELS, models
+from tierwise.gateway.openai import is_openai, openai_family
 from tierwise.gateway.passthrough import pass_through
 
 log = logging.getLogger("tierwise.gateway")
@@ -52,6 +53,8 @@ class Gateway:
                 await answer_error(
                     noted, "not-found", f"There is no {path} here; {normpath(path)} there may be."
                 )
+            elif path.startswith("/v1/") and is_openai(scope, parts):
+                await openai_family(scope, receive, noted, parts)
             elif is_of_batches(path):
                 await batches(scope, receive, noted, parts)
             elif path == MODELS or path.startswith(MODELS + "/"):

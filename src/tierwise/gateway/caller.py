@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
+from tierwise.core.call import Family
 from tierwise.core.effects import Answer
 from tierwise.engine.headers import budget_headers, returned_headers
 from tierwise.gateway.asgi import Send
@@ -12,11 +13,12 @@ from tierwise.upstream.port import Headers
 class AsgiCaller:
     """Hands a reply to an ASGI server."""
 
-    __slots__ = ("_call_id", "_own_headers", "_send", "_start", "_started", "gone", "served")
+    __slots__ = ("_call_id", "_family", "_own_headers", "_send", "_start", "_started", "gone", "served")
 
-    def __init__(self, send: Send) -> None:
-        """Answer through `send`, for the call that `answers_for` names."""
+    def __init__(self, send: Send, family: Family = "anthropic") -> None:
+        """Answer through `send`, for the call that `answers_for` names, a caller of a family."""
         self._send = send
+        self._family: Family = family
         self._start: dict[str, object] | None = None
         self._started = False
         self.gone = False
@@ -63,10 +65,16 @@ class AsgiCaller:
             call_id=self._call_id,
             headers=(*self._own_headers(), *self._of_budget(answer)),
             last=answer.last,
+            family=self._family,
         )
 
     def _of_budget(self, answer: Answer) -> list[tuple[bytes, bytes]]:
-        return [] if answer.denied is None else budget_headers(answer.denied, at_us=answer.at_us)
+        if answer.denied is None:
+            return []
+        told = budget_headers(answer.denied, at_us=answer.at_us)
+        if self._family == "anthropic":
+            return told
+        return [pair for pair in told if not pair[0].startswith(b"anthropic-")]
 
     async def _start_once(self) -> None:
         if not self._started:

@@ -7,6 +7,7 @@ from hashlib import sha256
 from hmac import compare_digest
 from typing import Final
 
+from tierwise.core.call import Family
 from tierwise.core.policy import Client
 from tierwise.engine.doors import COUNT_TOKENS, MESSAGES
 from tierwise.engine.headers import credential_id, has_credential
@@ -40,22 +41,27 @@ class Door:
     private: bool = True
     """Whether only this machine reaches it."""
 
-    def enter(self, headers: Headers, clients: Sequence[Client], *, key: str | None) -> Visitor | Stopped:
+    def enter(
+        self, headers: Headers, clients: Sequence[Client], *, key: str | None, family: Family = "anthropic"
+    ) -> Visitor | Stopped:
         """Let a request in, or say why not.
 
         Args:
             headers: the request's.
             clients: those of the policy in force.
-            key: the gateway's own credential.
+            key: the gateway's own credential for the provider of the family.
+            family: the one that the request is of.
         """
         if not self.guarded and not clients:
-            if key is None and not has_credential(headers):
-                return NO_CREDENTIAL
+            if key is None and not has_credential(headers, family):
+                return NO_CREDENTIAL if family == "anthropic" else NO_OPENAI_CREDENTIAL
             return Visitor(credential_id(headers))
         client = client_of(headers, clients)
         if client is None:
             return UNKNOWN_KEY
-        return NO_PROVIDER_KEY if key is None else Visitor(client.name, client)
+        if key is None:
+            return NO_PROVIDER_KEY if family == "anthropic" else NO_OPENAI_KEY
+        return Visitor(client.name, client)
 
     def shows(self, headers: Headers, clients: Sequence[Client]) -> bool:
         """Whether a request may see how the gateway is."""
@@ -125,4 +131,14 @@ NO_PROVIDER_KEY: Final = Stopped(
     "no-credential",
     "The gateway has clients and no key of its own for the provider: whoever runs it starts it again with "
     "ANTHROPIC_API_KEY or ANTHROPIC_API_KEY_FILE.",
+)
+NO_OPENAI_CREDENTIAL: Final = Stopped(
+    "no-credential",
+    "There is no key for the OpenAI-compatible server: send `authorization: Bearer …`, or start the gateway with "
+    "OPENAI_API_KEY in its environment. A key of Anthropic's does not go there.",
+)
+NO_OPENAI_KEY: Final = Stopped(
+    "no-credential",
+    "The gateway has clients and no key of its own for the OpenAI-compatible server: whoever runs it starts it again "
+    "with OPENAI_API_KEY or OPENAI_API_KEY_FILE.",
 )

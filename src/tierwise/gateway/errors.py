@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from tierwise.core.call import Family
 from tierwise.gateway.asgi import Send, answer
 from tierwise.wire.errors import own_reply
 
@@ -20,9 +21,9 @@ class Refusing(Protocol):
         ...
 
 
-async def turn_away(send: Send, why: Refusing) -> None:
+async def turn_away(send: Send, why: Refusing, *, family: Family = "anthropic") -> None:
     """Answer a request that goes no further."""
-    await answer_error(send, why.code, why.sentence)
+    await answer_error(send, why.code, why.sentence, family=family)
 
 
 async def answer_error(
@@ -33,7 +34,8 @@ async def answer_error(
     call_id: str = "none",
     headers: tuple[tuple[bytes, bytes], ...] = (),
     last: bool = False,
+    family: Family = "anthropic",
 ) -> None:
-    """Answer with an error of ours in the provider's shape; `last` where it was tried again as often as is of use."""
-    reply = own_reply(code, sentence, call_id=call_id, headers=headers, last=last)
+    """Answer with an error of ours in the shape of a family; `last` where it was tried again as often as is of use."""
+    reply = own_reply(code, sentence, call_id=call_id, headers=headers, last=last, family=family)
     await answer(send, reply.status, reply.headers, reply.body)

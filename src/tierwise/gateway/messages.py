@@ -1,10 +1,11 @@
-"""`POST /v1/messages`: the road that this project is about. The hot path."""
+"""`POST /v1/messages`, and the calls of OpenAI's clients: the road that this project is about. The hot path."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tierwise.core.call import Family
 from tierwise.core.changes import Change
 from tierwise.core.planning import Plan
 from tierwise.engine.auditor import Auditor, Candidate
@@ -16,12 +17,13 @@ from tierwise.engine.doors import COUNT_TOKENS
 from tierwise.engine.headers import (
     betas_for,
     outgoing_headers,
+    outgoing_to_openai,
     own_headers,
     readable_headers,
 )
 from tierwise.engine.ledger import AsyncLedger
 from tierwise.engine.relay import Caller, RelayDriver
-from tierwise.errors import MalformedRequest
+from tierwise.errors import MalformedRequest, UnsupportedRequest
 from tierwise.gateway.asgi import Receive, Scope, Send
 from tierwise.gateway.caller import AsgiCaller, CallerWithCutReply
 from tierwise.gateway.door import Door, Stopped, Visitor, stopped_by_type
@@ -30,6 +32,7 @@ from tierwise.gateway.intake import BodyRefused, CallerLeftEarly, Intake, read_b
 from tierwise.gateway.meters import Meters
 from tierwise.stores.ledger.query import Reader
 from tierwise.upstream.port import Outgoing, Upstream
+from tierwise.wire.dialects import MESSAGES, Dialect
 from tierwise.wire.requests import counting_body, rewrite
 
 
@@ -59,34 +62,48 @@ class Parts:
     """Conversations that other gateways may know; None where there is no other."""
     auditor: Auditor | None = None
     """Compares tiers in the background; None compares nothing."""
+    openai: Upstream | None = None
+    """Where calls of OpenAI's clients go; None serves none."""
+    openai_key: str | None = None
+    """The gateway's own credential for it."""
+
+    def key_for(self, family: Family) -> str | None:
+        """Return the gateway's own credential for the provider of a family."""
+        return self.key if family == "anthropic" else self.openai_key
 
 
-async def messages(scope: Scope, receive: Receive, send: Send, parts: Parts) -> None:
+async def messages(
+    scope: Scope, receive: Receive, send: Send, parts: Parts, dialect: Dialect = MESSAGES
+) -> None:
     """Read, decide, send, relay, record."""
-    headers = scope["headers"]
-    visitor = parts.door.enter(headers, parts.desk.book.policy.clients, key=parts.key)
+    headers, family = scope["headers"], dialect.family
+    visitor = parts.door.enter(
+        headers, parts.desk.book.policy.clients, key=parts.key_for(family), family=family
+    )
     if isinstance(visitor, Stopped):
-        return await turn_away(send, visitor)
+        return await turn_away(send, visitor, family=family)
     if parts.ledger.trouble is not None:
         sentence = f"Tierwise cannot record calls now and sends none: {parts.ledger.trouble}"
-        return await answer_error(send, "ledger", sentence)
+        return await answer_error(send, "ledger", sentence, family=family)
     try:
         raw = await read_body(scope, receive, parts.intake)
-        reading = parts.desk.read(raw, readable_headers(headers))
+        reading = parts.desk.read(raw, readable_headers(headers), dialect)
     except BodyRefused as refused:
-        return await turn_away(send, refused)
+        return await turn_away(send, refused, family=family)
     except CallerLeftEarly:
         return None
+    except UnsupportedRequest as error:
+        return await answer_error(send, "not-supported", str(error), family=family)
     except MalformedRequest as error:
-        return await answer_error(send, "malformed", str(error))
+        return await answer_error(send, "malformed", str(error), family=family)
     stopped = stopped_by_type(visitor.client, reading.task.type)
     if stopped is not None:
-        return await turn_away(send, stopped)
+        return await turn_away(send, stopped, family=family)
     kept = None
     if reading.is_strange and reading.conversation is not None and parts.conversations is not None:
         kept = await parts.conversations.tier(reading.conversation)
     opened = parts.desk.begin(reading, key_id=visitor.key_id, kept=kept, tries_again=True)
-    caller = AsgiCaller(send)
+    caller = AsgiCaller(send, family)
     request = _Request(scope, parts, visitor, caller, reading)
     candidate = _candidate(request, opened)
     watch = _watch(receive, caller)
@@ -115,7 +132,7 @@ class _Request:
 def _candidate(request: _Request, opened: Opened) -> Candidate | None:
     """Draw whether the call's first attempt is to be compared with another tier's."""
     auditor = request.parts.auditor
-    if auditor is None:
+    if auditor is None or request.reading.dialect is not MESSAGES:
         return None
     return auditor.consider(
         request.reading,
@@ -155,7 +172,7 @@ async def _attempt(request: _Request, opened: Opened, taker: Caller) -> RelayDri
         opened,
         outgoing=lambda changes: _outgoing(request, opened, changes),
         counting=lambda changes: _counting(request, opened, changes),
-        upstream=parts.upstream,
+        upstream=_upstream(request),
         ledger=parts.ledger,
         budgets=parts.budgets,
         warnings=parts.warnings,
@@ -190,7 +207,22 @@ def _cut_reply(caller: AsgiCaller, opened: Opened, driver: RelayDriver) -> Calla
     return pass_on
 
 
+def _upstream(request: _Request) -> Upstream:
+    if request.reading.dialect is MESSAGES:
+        return request.parts.upstream
+    assert request.parts.openai is not None
+    return request.parts.openai
+
+
 def _outgoing(request: _Request, opened: Opened, changes: tuple[Change, ...]) -> Outgoing:
+    if request.reading.dialect is not MESSAGES:
+        return to_openai(
+            request.scope,
+            request.parts,
+            request.visitor,
+            body=rewrite(opened.body, changes),
+            address=opened.exchange.attempt.number - 1,
+        )
     return Outgoing(
         method="POST",
         target=target(request.scope),
@@ -223,6 +255,19 @@ def headers_for(
     """The headers that go to the provider for a visitor: a client's key stays here."""
     replaces = visitor.client is not None
     return outgoing_headers(scope["headers"], key=parts.key, betas=betas, replaces=replaces)
+
+
+def to_openai(scope: Scope, parts: Parts, visitor: Visitor, *, body: bytes, address: int = 0) -> Outgoing:
+    """The request that goes to the OpenAI-compatible server, whose `base_url` has the path's `/v1`."""
+    return Outgoing(
+        method=scope["method"],
+        target=target(scope).removeprefix("/v1"),
+        headers=outgoing_to_openai(
+            scope["headers"], key=parts.openai_key, replaces=visitor.client is not None
+        ),
+        body=body,
+        address=address,
+    )
 
 
 def target(scope: Scope) -> str:

@@ -42,6 +42,10 @@ class Settings:
     port: int = 4000
     key: str | None = None
     """The gateway's own credential."""
+    openai_key: str | None = None
+    """The gateway's own credential for the OpenAI-compatible server."""
+    openai_key_file: Path | None = None
+    """As `key_file`, of `openai_key`."""
     key_file: Path | None = None
     """The file that `key` was read from, watched for a change; None watches nothing."""
     guarded: bool = False
@@ -77,6 +81,7 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
     desk = Desk(settings.book, conversations=Conversations(), clock=now_us, new_id=new_id)
     ledger = LoopLedger(open_ledger(settings.ledger, durability=policy.durability), loop)
     upstream = open_upstream(policy.upstream)
+    openai = None if policy.openai is None else open_upstream(policy.openai.upstream)
     balances = await asyncio.to_thread(hold_balances, settings.ledger, store=policy.budget_store)
 
     def put(entry: Entry) -> None:
@@ -100,6 +105,8 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
         meters=Meters(),
         clock=now_us,
         key=settings.key,
+        openai=openai,
+        openai_key=settings.openai_key,
         door=Door(guarded=settings.guarded or bool(policy.clients), private=is_loopback(settings.host)),
         health=lambda: _health(settings, parts, policy_file, balances),
     )
@@ -107,6 +114,9 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
     beside = [*_beside(parts.auditor, policy_file, post)]
     if settings.key_file is not None:
         beside.append(KeyFile(settings.key_file, settings.key, partial(setattr, parts, "key")).watch())
+    if settings.openai_key_file is not None:
+        take = partial(setattr, parts, "openai_key")
+        beside.append(KeyFile(settings.openai_key_file, settings.openai_key, take).watch())
     tasks = [asyncio.create_task(each) for each in beside]
     upkeep.start()
     try:
@@ -119,6 +129,8 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
         await asyncio.wait(tasks)  # the audit's calls in flight are recorded as given up
         await asyncio.to_thread(upkeep.close)
         await upstream.close()
+        if openai is not None:
+            await openai.close()
         await asyncio.to_thread(balances.close)
         await asyncio.to_thread(ledger.close)
 
@@ -161,5 +173,6 @@ def _health(
         "budget_store": policy.budget_store,
         "budget_store_problem": balances.trouble(),
         "upstream": parts.desk.book.policy.upstream.base_url,
+        "openai": None if policy.openai is None else policy.openai.upstream.base_url,
         **parts.meters.snapshot(),
     }

@@ -13,24 +13,30 @@ from tierwise.errors import UnsafeKey
 
 KEY: Final = "ANTHROPIC_API_KEY"
 KEY_FILE: Final = "ANTHROPIC_API_KEY_FILE"
+OPENAI_KEY: Final = "OPENAI_API_KEY"
 
 LOOK_EVERY_S: Final = 1.0
 
 log = logging.getLogger("tierwise.gateway")
 
 
-def key_of(environment: Mapping[str, str]) -> tuple[str | None, Path | None]:
+def key_of(environment: Mapping[str, str], variable: str = KEY) -> tuple[str | None, Path | None]:
     """Return the gateway's key, and the file that it is in; None for what there is not.
+
+    Args:
+        environment: where they are named.
+        variable: holds the key; with `_FILE` behind it, it names the file.
 
     Raises:
         UnsafeKey: the file may be read by others or cannot be read, what it holds is no key, or there are two.
     """
-    key = environment.get(KEY, "").strip() or None
-    name = environment.get(KEY_FILE, "").strip()
+    file_variable = f"{variable}_FILE"
+    key = environment.get(variable, "").strip() or None
+    name = environment.get(file_variable, "").strip()
     if not name:
-        return None if key is None else _checked(key, KEY), None
+        return None if key is None else _checked(key, variable), None
     if key is not None:
-        raise UnsafeKey(where=KEY_FILE, why=f"is set, and {KEY} too", fix="keep one of the two")
+        raise UnsafeKey(where=file_variable, why=f"is set, and {variable} too", fix="keep one of the two")
     path = Path(name)
     return read_key(path), path
 

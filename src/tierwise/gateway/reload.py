@@ -64,6 +64,9 @@ class PolicyFile:
         """Put the new policy in force, but for what a start makes ready: connections, and the hold on budgets."""
         before = self._desk.book.policy
         running = replace(book.policy, upstream=before.upstream)
+        running = replace(running, openai=_same_openai(running, before))
+        if (book.policy.openai is None) != (before.openai is None):
+            log.warning("[openai] begins or ends: it takes effect at the next start")
         if book.policy.has_budgets and not before.has_budgets:
             running = _without_budgets(running)
             log.warning("budgets are new to this gateway: they take effect at the next start")
@@ -80,9 +83,17 @@ class PolicyFile:
         self._upstream = book.policy.upstream
 
 
+def _same_openai(policy: Policy, before: Policy) -> Policy | None:
+    """The policy's word on OpenAI's clients, over the connections that there are."""
+    if policy.openai is None or before.openai is None:
+        return None
+    return replace(policy.openai, upstream=before.openai.upstream)
+
+
 def _without_budgets(policy: Policy) -> Policy:
     contracts = {name: replace(contract, budgets=()) for name, contract in policy.contracts.items()}
-    return replace(policy, budgets=(), contracts=contracts)
+    openai = None if policy.openai is None else replace(policy.openai, budgets=(), contracts=contracts)
+    return replace(policy, budgets=(), contracts=contracts, openai=openai)
 
 
 def _stamp(path: Path) -> _Stamp | None:

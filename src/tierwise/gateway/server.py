@@ -59,7 +59,7 @@ def serve(settings: Settings, *, ready: Callable[[str], None], until_eof: int | 
         NeedsBudgetStore: there are budgets and several workers, and no store that they share.
         WorkersFailed: no worker comes to take calls.
     """
-    if settings.book.policy.clients and settings.key is None:
+    if settings.book.policy.clients and settings.key is None and settings.openai_key is None:
         raise NeedsProviderKey
     with _balances_held(settings):
         open_ledger(settings.ledger).close()  # fails here, with a clear error, rather than in the server

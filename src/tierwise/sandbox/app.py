@@ -1,8 +1,9 @@
 """The provider as an ASGI application: which path does what, and how errors are answered.
 
 Served: POST /v1/messages (JSON and SSE) and /v1/messages/count_tokens, GET /v1/models and /v1/models/{id},
-POST and GET /v1/messages/batches and below, HEAD /api/hello; and for whoever checks against it,
-GET /sandbox/billing, GET /sandbox/calls?limit=N and POST /sandbox/reset.
+POST and GET /v1/messages/batches and below, HEAD /api/hello; for OpenAI's clients POST /v1/chat/completions and
+/v1/responses; and for whoever checks against it,
+GET /sandbox/billing, GET /sandbox/openai/billing, GET /sandbox/calls?limit=N and POST /sandbox/reset.
 """
 
 from collections.abc import Mapping, MutableMapping, Sequence
@@ -17,6 +18,7 @@ from tierwise.sandbox.errors import ApiError, invalid
 from tierwise.sandbox.exchange import Exchange, Receive, Send
 from tierwise.sandbox.intake import Headers
 from tierwise.sandbox.limits import HeaderList
+from tierwise.sandbox.openai import KINDS, OpenAI
 from tierwise.sandbox.provider import Provider, Settings
 from tierwise.sandbox.replies import World
 
@@ -32,6 +34,7 @@ class Sandbox:
         """Serve replies drawn from `world`."""
         self.provider = Provider(world, settings or Settings())
         self._batches = Batches(self.provider)
+        self._openai = OpenAI(self.provider)
         self._count = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -47,6 +50,10 @@ class Sandbox:
             if scope["method"] == "POST" and scope["path"] == "/v1/messages":
                 intake.check_credentials(headers)
                 await Exchange(self.provider, headers, request_id, receive=receive, send=send).run(body)
+            elif scope["method"] == "POST" and scope["path"] in KINDS:
+                await self._openai.answer(
+                    scope["path"], headers, body, request_id=request_id, receive=receive, send=send
+                )
             else:
                 value = self._value(scope["method"], scope["path"], headers, scope["query_string"], body)
                 await _send_value(send, value, request_id)
@@ -69,10 +76,13 @@ class Sandbox:
                 return None
             case "GET", "/sandbox/billing":
                 return self.provider.ledger.billing()
+            case "GET", "/sandbox/openai/billing":
+                return self._openai.bill.told()
             case "GET", "/sandbox/calls":
                 return {"calls": self.provider.ledger.latest(_limit(query))}
             case "POST", "/sandbox/reset":
                 self._batches.reset()
+                self._openai.reset()
                 return self.provider.reset()
             case _:
                 raise ApiError(status=404, message=f"Not found: {method} {path}")

@@ -82,7 +82,7 @@ class Exchange:
         self._request_id = request_id
         self._message_id = f"msg_{request_id.removeprefix('req_')}"
         self._send = send
-        self._client = _Client(receive)
+        self._client = Client(receive)
 
     async def run(self, raw: bytes) -> None:
         """Answer. Raises ApiError before anything is sent."""
@@ -266,7 +266,7 @@ def what_was_sent(body: Object, headers: Headers) -> dict[str, Any]:
     return fields
 
 
-class _Client:
+class Client:
     """The other end of the connection: whether it leaves while we wait."""
 
     def __init__(self, receive: Receive) -> None:

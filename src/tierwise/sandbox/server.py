@@ -82,6 +82,10 @@ class Running:
         """The latest calls, newest first."""
         return self.send("GET", f"/sandbox/calls?limit={limit}").json()["calls"]
 
+    def openai_billing(self) -> dict[str, Any]:
+        """The bill of OpenAI's clients: `total_nanos`, and its `calls`, oldest first."""
+        return self.send("GET", "/sandbox/openai/billing").json()
+
     def reset(self) -> None:
         """Forget all calls and all cached prompts."""
         self.send("POST", "/sandbox/reset")

@@ -19,7 +19,7 @@ def measure(raw: bytes, call: Call) -> Contents:
         raw: the body, a JSON object.
         call: what `read_request` made of it.
     """
-    opaque = call.continues_thread or _HIDDEN.search(raw) is not None
+    opaque = call.continues_thread or HIDDEN.search(raw) is not None
     served = _runs_at_provider(call)
     connected = b'"mcp_servers"' in raw
     return Contents(
@@ -32,7 +32,7 @@ def measure(raw: bytes, call: Call) -> Contents:
     )
 
 
-_HIDDEN: Final = re.compile(rb"\\u00(?:31|5[fF]|6[1-9a-fA-F]|7[0-9aA])")
+HIDDEN: Final = re.compile(rb"\\u00(?:31|5[fF]|6[1-9a-fA-F]|7[0-9aA])")
 """An escaped letter, underscore or 1: what the words below are made of. Encoders escape none of them."""
 
 _CLIENT_RUN: Final = ("bash_", "computer_", "memory_", "text_editor_")

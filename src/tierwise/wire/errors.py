@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
+from tierwise.core.call import Family
 from tierwise.wire.replies import error_body
 
 
@@ -66,26 +69,36 @@ def own_reply(
     call_id: str = "none",
     headers: Sequence[tuple[bytes, bytes]] = (),
     last: bool = False,
+    family: Family = "anthropic",
 ) -> OwnReply:
-    """Write an error of ours as the provider writes its own; `headers` are told besides.
+    """Write an error of ours as the provider of the caller's family writes its own; `headers` are told besides.
 
     `last` says that it was tried again as often as is of use.
     """
     error = WIRE_ERRORS[code]
     retry = error.retry and not last
+    openai = family == "openai"
     return OwnReply(
         status=error.status,
         headers=(
             (b"content-type", b"application/json"),
-            (b"request-id", call_id.encode("ascii", "replace")),
+            (b"x-request-id" if openai else b"request-id", call_id.encode("ascii", "replace")),
             (b"x-should-retry", b"true" if retry else b"false"),
             (b"x-tierwise-error", code.encode()),
             *headers,
         ),
-        body=error_body(
+        body=_openai_body(error, code, sentence)
+        if openai
+        else error_body(
             error.type,
             sentence,
             request_id=call_id,
             details={"error_code": error.error_code} if error.error_code else None,
         ),
     )
+
+
+def _openai_body(error: WireError, code: str, sentence: str) -> bytes:
+    """As OpenAI writes an error: `code` is ours, by which programs tell them apart."""
+    told = {"message": sentence, "type": error.type, "param": None, "code": code}
+    return msgspec.json.encode({"error": told})

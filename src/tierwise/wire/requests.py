@@ -17,6 +17,18 @@ from tierwise.core.call import Call
 from tierwise.core.changes import REMOVED, Change
 from tierwise.errors import MalformedRequest
 from tierwise.values import value
+from tierwise.wire.fields import (
+    TRUE,
+    UNREADABLE,
+    decode_fields,
+    decode_text,
+    decoded,
+    has_field,
+    object_of,
+    required,
+    text_of,
+    whole_of,
+)
 
 _LARGEST_CAP: Final = 2**31 - 1
 """More than any model takes: a `max_tokens` beyond it is refused here, for the ledger counts in 64 bits."""
@@ -37,16 +49,10 @@ class _Message(msgspec.Struct):
     content: Raw = Raw(b"null")
 
 
-_decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_messages = msgspec.json.Decoder(list[_Message]).decode
-_decode_str = msgspec.json.Decoder(str).decode
-_decode_int = msgspec.json.Decoder(int).decode
 _decode_cap = msgspec.json.Decoder(Annotated[int, msgspec.Meta(ge=-_LARGEST_CAP, le=_LARGEST_CAP)]).decode
 _decode_number = msgspec.json.Decoder(int | float).decode
 _encode = msgspec.json.Encoder().encode
-
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""Everything that the decoder raises for bytes that are not what they should be."""
 
 
 def read_request(raw: bytes, headers: Mapping[str, str], *, counting: bool = False) -> tuple[Call, Body]:
@@ -62,45 +68,49 @@ def read_request(raw: bytes, headers: Mapping[str, str], *, counting: bool = Fal
             another type. Other fields may hold anything: what is not understood passes untouched.
     """
     try:
-        fields = _decode_fields(raw)
-    except _UNREADABLE as error:
+        fields = decode_fields(raw)
+    except UNREADABLE as error:
         raise MalformedRequest(why=f"The body is not a JSON object: {error}") from error
-    messages: list[_Message] = _required(
+    messages: list[_Message] = required(
         fields, "messages", _decode_messages, "a list of messages, each with a role"
     )
-    thinking = _object(fields, "thinking")
-    output = _object(fields, "output_config")
-    metadata = _object(fields, "metadata")
-    on_thread = _has(fields, "thread")
-    begins_thread = on_thread and _str(_object(fields, "thread").get("type")) == "create"
+    thinking = object_of(fields, "thinking")
+    output = object_of(fields, "output_config")
+    metadata = object_of(fields, "metadata")
+    on_thread = has_field(fields, "thread")
+    begins_thread = on_thread and text_of(object_of(fields, "thread").get("type")) == "create"
     call = Call(
-        requested_model=_required(fields, "model", _decode_str, "a string"),
+        requested_model=required(fields, "model", decode_text, "a string"),
         max_tokens=_LARGEST_CAP
         if counting
-        else _required(fields, "max_tokens", _decode_cap, "a whole number"),
-        stream=fields.get("stream") == _TRUE,
+        else required(fields, "max_tokens", _decode_cap, "a whole number"),
+        stream=fields.get("stream") == TRUE,
         body_bytes=len(raw),
         api_version=headers.get("anthropic-version"),
         betas=_betas(headers.get("anthropic-beta")),
         headers=headers,
-        metadata_user_id=_str(metadata.get("user_id")),
-        thinking=_str(thinking.get("type")),
-        thinking_budget=_int(thinking.get("budget_tokens")),
-        effort=_str(output.get("effort")),
-        task_budget=_has(output, "task_budget"),
-        sampling={name: _decoded(fields[name], _decode_number) for name in SAMPLING if _has(fields, name)},
+        metadata_user_id=text_of(metadata.get("user_id")),
+        thinking=text_of(thinking.get("type")),
+        thinking_budget=whole_of(thinking.get("budget_tokens")),
+        effort=text_of(output.get("effort")),
+        task_budget=has_field(output, "task_budget"),
+        sampling={
+            name: decoded(fields[name], _decode_number) for name in SAMPLING if has_field(fields, name)
+        },
         prefill=bool(messages) and _is_prefill(messages[-1]),
         turns=len(messages),
         system_turns="system" in [message.role for message in messages],
-        tool_choice=_str(_object(fields, "tool_choice").get("type")),
+        tool_choice=text_of(object_of(fields, "tool_choice").get("type")),
         tool_types=_tool_types(fields.get("tools")),
-        speed=_str(fields.get("speed")),
-        inference_geo=_str(fields.get("inference_geo")),
+        speed=text_of(fields.get("speed")),
+        inference_geo=text_of(fields.get("inference_geo")),
         compaction=_compacts(fields),
-        fallbacks=_has(fields, "fallbacks"),
+        fallbacks=has_field(fields, "fallbacks"),
         thread=on_thread,
         begins_thread=begins_thread,
-        opening=_fingerprint(messages[0]) if messages and begins_thread is on_thread else None,
+        opening=fingerprint(messages[0].role, bytes(messages[0].content))
+        if messages and begins_thread is on_thread
+        else None,
     )
     return call, Body(raw=raw, fields=fields)
 
@@ -151,53 +161,7 @@ def _inner_fields(value: Any) -> dict[str, Any]:
     """Copy the fields of an inner object: as the caller sent it, or as an earlier change made it."""
     if isinstance(value, dict):
         return dict(cast("dict[str, Any]", value))
-    return _decoded(value, _decode_fields) or {}
-
-
-_TRUE: Final = Raw(b"true")
-_NULL: Final = Raw(b"null")
-
-
-def _required(fields: Mapping[str, Raw], name: str, decode: Any, kind: str) -> Any:
-    raw = fields.get(name)
-    if raw is None:
-        raise MalformedRequest(why=f"{name}: Field required")
-    try:
-        return decode(raw)
-    except _UNREADABLE as error:
-        raise MalformedRequest(why=f"{name}: Input should be {kind}") from error
-
-
-def _object(fields: Mapping[str, Raw], name: str) -> Mapping[str, Raw]:
-    """The fields of an inner object, undecoded; none where the field is absent or is something else."""
-    raw = fields.get(name)
-    return _NO_FIELDS if raw is None else _decoded(raw, _decode_fields) or _NO_FIELDS
-
-
-_NO_FIELDS: Final[Mapping[str, Raw]] = {}
-
-
-def _has(fields: Mapping[str, Raw], name: str) -> bool:
-    """Whether a field is there; null says the same as leaving it out."""
-    return name in fields and fields[name] != _NULL
-
-
-def _str(raw: Raw | None) -> str | None:
-    return None if raw is None else _decoded(raw, _decode_str)
-
-
-def _int(raw: Raw | None) -> int | None:
-    return None if raw is None else _decoded(raw, _decode_int)
-
-
-def _decoded(raw: Raw | None, decode: Any) -> Any:
-    """Decode a field; None where it is absent or is something else."""
-    if raw is None:
-        return None
-    try:
-        return decode(raw)
-    except _UNREADABLE:
-        return None
+    return decoded(value, decode_fields) or {}
 
 
 @lru_cache(maxsize=64)
@@ -214,7 +178,7 @@ _decode_tools = msgspec.json.Decoder(list[_Tool]).decode
 
 def _tool_types(raw: Raw | None) -> tuple[str, ...]:
     """Types of the provider's own tools; a caller's tool has none, or `custom`."""
-    tools: list[_Tool] = _decoded(raw, _decode_tools) or []
+    tools: list[_Tool] = decoded(raw, _decode_tools) or []
     types = [tool.type for tool in tools if tool.type and tool.type != "custom"]
     return tuple(dict.fromkeys(types))
 
@@ -226,24 +190,23 @@ def _is_prefill(last: _Message) -> bool:
 
 def _compacts(fields: Mapping[str, Raw]) -> bool:
     management = fields.get("context_management")
-    return _has(fields, "compaction") or (management is not None and b'"compact_' in bytes(management))
+    return has_field(fields, "compaction") or (management is not None and b'"compact_' in bytes(management))
 
 
 _FINGERPRINT_SPAN: Final = 2048
 
 
-def _fingerprint(first: _Message) -> str:
+def fingerprint(role: str, content: bytes) -> str:
     """Name a conversation by its first message: its length and both ends, cache marks left out.
 
     Clients move the cache mark along as a conversation grows; all else of the first message stays.
     """
-    content = bytes(first.content)
     if b'"cache_control"' in content:
         content = _without_cache_marks(content)
     ends = content
     if len(content) > 2 * _FINGERPRINT_SPAN:
         ends = content[:_FINGERPRINT_SPAN] + content[-_FINGERPRINT_SPAN:]
-    return sha256(b"%s %d %s" % (first.role.encode(), len(content), ends)).hexdigest()[:16]
+    return sha256(b"%s %d %s" % (role.encode(), len(content), ends)).hexdigest()[:16]
 
 
 _CACHE_MARK: Final = re.compile(rb'"cache_control"\s*:\s*(\{[^{}]*\}|null)(?:\s*,\s*)?')

@@ -79,8 +79,9 @@ class StreamFacts:
         """Whether `message_stop` or `error` has gone past: no usage comes after it."""
         return self._stopped or self._error is not None
 
-    def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the stream."""
+    def feed(self, chunk: bytes) -> bytes:
+        """Take the next bytes of the stream; all of them go on to the caller."""
+        passed = chunk
         if self._after_return or b"\r" in chunk:
             chunk = self._with_newlines(chunk)
         data = self._tail + chunk if self._tail else chunk
@@ -89,6 +90,11 @@ class StreamFacts:
         self._tail = data[end:] if len(data) - end <= LONGEST_EVENT else b""
         if end:
             self._read(data[:end])
+        return passed
+
+    def rest(self) -> bytes:
+        """Return the bytes that were held back: none are."""
+        return b""
 
     def facts(self) -> ReplyFacts:
         """Return what is known so far."""

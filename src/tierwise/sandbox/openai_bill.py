@@ -1,0 +1,80 @@
+"""What OpenAI's clients are charged in the sandbox: a price table and a bill of its own, exact to the nanodollar.
+
+Prices are US dollars per million tokens: the list prices of `gpt-5` and `gpt-5-mini` at their release, and figures of
+our own for two models that there are nowhere else. All arithmetic is done in fractions; each call is rounded once, half
+to even, to whole nanodollars.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from typing import Any, Final
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """Tokens of one call, as OpenAI counts them."""
+
+    prompt: int
+    """The whole prompt, what was cached included."""
+    cached: int
+    output: int
+    """All that was generated, reasoning included."""
+    reasoning: int
+
+
+SERVED: Final[Mapping[str, str]] = {
+    "gpt-5": "gpt-5-2025-08-07",
+    "gpt-5-mini": "gpt-5-mini-2025-08-07",
+    "sandbox-large": "sandbox-large",
+    "sandbox-small": "sandbox-small",
+}
+"""The snapshot that serves, by the model that is asked for."""
+
+_PRICES: Final[Mapping[str, tuple[str, str, str]]] = {
+    "gpt-5-2025-08-07": ("1.25", "0.125", "10"),
+    "gpt-5-mini-2025-08-07": ("0.25", "0.025", "2"),
+    "sandbox-large": ("3", "0.3", "15"),
+    "sandbox-small": ("0.1", "0.01", "0.4"),
+}
+"""Of input, cached input and output."""
+
+
+def price(model: str, tokens: Tokens) -> int:
+    """What these tokens cost, in whole nanodollars."""
+    fresh, cached, output = (Fraction(usd) * 1000 for usd in _PRICES[model])
+    exact = (tokens.prompt - tokens.cached) * fresh + tokens.cached * cached + tokens.output * output
+    return round(exact)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One call on the bill."""
+
+    request_id: str
+    model: str
+    kind: str
+    tokens: Tokens
+    nanos: int
+    ending: str
+    """`stop`, `length`; `left`, `cut` or `error` where it was not whole."""
+    fields: tuple[str, ...]
+    """Names of the body's fields, as they came."""
+    sent: Mapping[str, Any]
+    """Those of them that a gateway may change."""
+    headers: Mapping[str, str]
+    """Names and values of the request's headers, but for credentials."""
+
+
+@dataclass(slots=True)
+class Bill:
+    """All calls that were charged."""
+
+    lines: list[Line] = field(default_factory=list[Line])
+
+    def told(self) -> dict[str, Any]:
+        """The bill as JSON."""
+        return {
+            "total_nanos": sum(line.nanos for line in self.lines),
+            "calls": [asdict(line) for line in self.lines],
+        }
