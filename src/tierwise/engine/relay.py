@@ -48,6 +48,7 @@ from tierwise.engine.endings import (
     not_sent,
     readable,
     streams,
+    without_length,
 )
 from tierwise.engine.ledger import AsyncLedger
 from tierwise.errors import UpstreamError
@@ -273,7 +274,8 @@ class RelayDriver:
         reply = self._reply
         assert reply is not None
         headers = reply.headers
-        self._caller.begin(reply.status, not_again(headers) if last else headers)
+        shown = headers if self._exchange.plan.call.usage_told else without_length(headers)
+        self._caller.begin(reply.status, not_again(shown) if last else shown)
         facts: StreamReader | ReplyFacts = ReplyFacts(finished=False)
         try:
             if streams(headers):
