@@ -4,6 +4,7 @@ A cost that is known is the provider's to the nanodollar; one that is not is hel
 """
 
 import asyncio
+import json
 from collections.abc import Iterator
 from contextlib import closing, nullcontext, suppress
 from pathlib import Path
@@ -17,7 +18,7 @@ from support.gateways import RunningGateway, running_gateway
 from support.policies import TWO_TIERS, with_openai
 from support.servers import Peer, Server, served
 from support.waiting import eventually
-from tierwise.sandbox.server import Running, running
+from tierwise.sandbox.server import Answer, Running, running
 from tierwise.stores.ledger.reservations import account_totals
 from tierwise.stores.ledger.sqlite import read_ledger
 
@@ -139,10 +140,13 @@ def test_a_whole_reply_that_is_cut_is_one_error_and_an_unknown_cost(
     assert agree(gateway, sandbox, task) == BROKE
 
 
+USAGE: Final = (
+    b'data: {"model":"gpt-5-mini","choices":[],"usage":{"prompt_tokens":1000,"completion_tokens":20}}\n\n'
+)
 EVENTS: Final = (
     b'data: {"model":"gpt-5-mini","choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":"stop"}]}\n\n'
-    b'data: {"model":"gpt-5-mini","choices":[],"usage":{"prompt_tokens":1000,"completion_tokens":20}}\n\n'
-    b"data: [DONE]\n\n"
+    + USAGE
+    + b"data: [DONE]\n\n"
 )
 
 
@@ -158,21 +162,24 @@ async def a_proxy_that_knows_the_length(peer: Peer, server: Server) -> None:
 def test_a_stream_whose_length_is_told_comes_whole_though_its_usage_is_taken_out(
     tmp_path: Path, asked: bool
 ) -> None:
-    options: Any = {"stream_options": {"include_usage": True}} if asked else {}
+    body: dict[str, Any] = {"model": "gpt-5-mini", "messages": TURN, "stream": True}
+    if asked:
+        body["stream_options"] = {"include_usage": True}
 
-    def chunks(gateway: RunningGateway) -> list[Any]:
-        with client_of(gateway, "", "told") as client:
-            return list(
-                client.chat.completions.create(model="gpt-5-mini", messages=TURN, stream=True, **options)
-            )
-
-    async def talk() -> tuple[list[Any], list[dict[str, Any]]]:
+    async def talk() -> tuple[Answer, list[dict[str, Any]]]:
         async with served(a_proxy_that_knows_the_length) as server:
             policy = with_openai(TWO_TIERS, f"{server.base_url}/v1")
             with running_gateway(tmp_path, server.base_url, policy=policy) as gateway:
-                return await asyncio.to_thread(chunks, gateway), gateway.settled()
+                told = (
+                    "POST",
+                    "/v1/chat/completions",
+                    json.dumps(body).encode(),
+                    {"authorization": "Bearer sk"},
+                )
+                return await asyncio.to_thread(gateway.http.send, *told), gateway.settled()
 
-    got, (call,) = asyncio.run(talk())
+    answer, (call,) = asyncio.run(talk())
 
-    assert [chunk.usage is not None for chunk in got] == ([False, True] if asked else [False])
+    first, _, last = EVENTS.partition(USAGE)
+    assert answer.body == (EVENTS if asked else first + last)
     assert (call["ending"], call["cost_nanos"]) == ("posted", 1000 * 250 + 20 * 2000)
