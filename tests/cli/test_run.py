@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from support.policies import TWO_TIERS, with_openai
 from tierwise.cli import app
 from tierwise.cli.run import environment
 from tierwise.sandbox.server import Running
@@ -26,6 +27,13 @@ with anthropic.Anthropic(api_key="key") as client:
     client.messages.create(
         model="task/extraction", max_tokens=100, messages=[{"role": "user", "content": "hello"}]
     )
+sys.exit(7)
+"""
+
+OPENAI_AGENT = """
+import openai, sys
+with openai.OpenAI(api_key="key") as client:
+    client.responses.create(model="task/extraction", input="hello")
 sys.exit(7)
 """
 
@@ -167,6 +175,22 @@ def test_the_commands_environment_leads_to_the_gateway_and_not_to_a_proxy():
         "no_proxy": "intranet,127.0.0.1",
         "CLAUDE_CODE_GATEWAY_HINT_HEADERS": "1",
     }
+
+
+def test_openais_clients_are_led_to_a_gateway_that_serves_them_and_nowhere_else():
+    own = {"OPENAI_BASE_URL": "https://models.example/v1"}
+
+    assert environment(own, "http://127.0.0.1:1", openai=True)["OPENAI_BASE_URL"] == "http://127.0.0.1:1/v1"
+    assert environment(own, "http://127.0.0.1:1")["OPENAI_BASE_URL"] == own["OPENAI_BASE_URL"]
+
+
+def test_the_calls_of_openais_clients_go_through_too(start: Start, policy: Path, sandbox: Running):
+    policy.write_text(with_openai(TWO_TIERS, f"{sandbox.base_url}/v1"))
+    with start(*run_with(sandbox, sys.executable, "-c", OPENAI_AGENT)) as process:
+        assert process.wait(60) == 7
+
+    (line,) = sandbox.openai_billing()["calls"]
+    assert line["model"] == "gpt-5-mini-2025-08-07"
 
 
 def test_an_environment_that_proxies_nothing_stays_so():

@@ -38,29 +38,30 @@ def run(
 ) -> None:
     """Run one command with a gateway of its own.
 
-    The gateway takes a free port, and the command finds it in ANTHROPIC_BASE_URL. When the command has ended, its
-    report goes to stderr and its exit code is kept. SIGINT, SIGTERM and SIGHUP are passed on to the command. The
-    calls stay in the ledger; where other gateways share that, their calls of this time are in the report too. A
-    command that cannot be started is exit code 127.
+    The gateway takes a free port, and the command finds it in ANTHROPIC_BASE_URL; with [openai] in the policy, in
+    OPENAI_BASE_URL too. When the command has ended, its report goes to stderr and its exit code is kept. SIGINT,
+    SIGTERM and SIGHUP are passed on to the command. The calls stay in the ledger; where other gateways share that,
+    their calls of this time are in the report too. A command that cannot be started is exit code 127.
 
     Example: tierwise run -- python agents.py --tasks 20
     """
-    load_book(policy)  # what is wrong with it is said here, and not by the gateway
+    serves_openai = load_book(policy).policy.openai is not None  # what is wrong with it is said here
     since_us = now_us()
     with (
         _Signals().forwarded() as signals,
         gateway_process(policy=policy, ledger=ledger, upstream=upstream, log_level=log_level) as address,
     ):
-        code = _run(command, environment(os.environ, address), signals)
+        code = _run(command, environment(os.environ, address, openai=serves_openai), signals)
     print_run_report(ledger, since_us=since_us, console=err)
     raise typer.Exit(code)
 
 
-def environment(inherited: Mapping[str, str], address: str) -> dict[str, str]:
+def environment(inherited: Mapping[str, str], address: str, *, openai: bool = False) -> dict[str, str]:
     """Return the environment of a command whose calls go to the gateway.
 
     Loopback is kept out of any proxy: the SDKs would send even this traffic to one. Claude Code is asked for the
-    headers that tell gateways what a call is for, which match rules can look at.
+    headers that tell gateways what a call is for, which match rules can look at. Where the gateway serves `openai`,
+    calls of OpenAI's clients go to it too.
     """
     not_proxied = inherited.get("no_proxy") or inherited.get("NO_PROXY") or ""
     if not_proxied != "*":
@@ -69,6 +70,7 @@ def environment(inherited: Mapping[str, str], address: str) -> dict[str, str]:
         "CLAUDE_CODE_GATEWAY_HINT_HEADERS": "1",
         **inherited,
         "ANTHROPIC_BASE_URL": address,
+        **({"OPENAI_BASE_URL": f"{address}/v1"} if openai else {}),
         "NO_PROXY": not_proxied,
         "no_proxy": not_proxied,
     }
