@@ -374,8 +374,8 @@ def test_reports_show_these_calls_as_they_show_others(tmp_path: Path, sandbox: R
     with gateway_of(tmp_path, sandbox) as gateway:
         post(gateway, {**CHAT, "stream": True})
         (call,) = gateway.settled()
-    ledger, policy = ["--ledger", str(gateway.ledger_path)], str(gateway.policy_path)
-    explained = CliRunner().invoke(app, ["explain", call["call_id"], *ledger, "--policy", policy])
+    ledger = ["--ledger", str(gateway.ledger_path)]
+    explained = CliRunner().invoke(app, ["explain", "--call", call["call_id"], *ledger])
     report = CliRunner().invoke(app, ["report", *ledger, "--json"])
 
     assert (explained.exit_code, report.exit_code) == (0, 0)
