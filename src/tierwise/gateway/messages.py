@@ -20,6 +20,7 @@ from tierwise.engine.headers import (
     outgoing_to_openai,
     own_headers,
     readable_headers,
+    without_openai_keys,
 )
 from tierwise.engine.ledger import AsyncLedger
 from tierwise.engine.relay import Caller, RelayDriver
@@ -254,7 +255,10 @@ def headers_for(
 ) -> list[tuple[bytes, bytes]]:
     """The headers that go to the provider for a visitor: a client's key stays here."""
     replaces = visitor.client is not None
-    return outgoing_headers(scope["headers"], key=parts.key, betas=betas, replaces=replaces)
+    headers = scope["headers"]
+    if parts.desk.book.policy.openai is not None:
+        headers = without_openai_keys(headers)
+    return outgoing_headers(headers, key=parts.key, betas=betas, replaces=replaces)
 
 
 def to_openai(scope: Scope, parts: Parts, visitor: Visitor, *, body: bytes, address: int = 0) -> Outgoing:
