@@ -25,9 +25,9 @@ def faulty(sandbox: Running, fault: str) -> openai.OpenAI:
 
 def call(client: openai.OpenAI, path: str, **options: Any) -> Any:
     """Make a call on either path."""
-    if path == "chat":
-        return client.chat.completions.create(model="sandbox-large", messages=PROMPT, **options)
-    return client.responses.create(model="sandbox-large", input=ASKED, **options)
+    create: Any = client.chat.completions.create if path == "chat" else client.responses.create
+    prompt = {"messages": PROMPT} if path == "chat" else {"input": ASKED}
+    return create(model="sandbox-large", **prompt, **options)
 
 
 def cap(path: str, tokens: int) -> dict[str, int]:

@@ -134,7 +134,7 @@ def _example(schema: Mapping[str, Any]) -> Any:
 
 def whole(answer: Answer, *, usage: bool = True, later: bool = False) -> bytes:
     """The JSON body of a reply; `later` adds a field of a later API."""
-    added = LATER if later else {}
+    added: dict[str, Any] = dict(LATER) if later else {}
     if answer.kind == "responses":
         return msgspec.json.encode(_response(answer, usage=usage) | added)
     choices = [
@@ -153,7 +153,8 @@ def frames(answer: Answer, *, usage: bool = True, later: bool = False) -> Iterat
     """The events of a stream; `later` puts a comment and a chunk, or an event, of a later API before them."""
     if answer.kind == "chat":
         if later:
-            fields = {**_envelope(answer, "chat.completion.chunk"), "choices": [], **LATER}
+            nothing: list[Any] = []
+            fields = {**_envelope(answer, "chat.completion.chunk"), "choices": nothing, **LATER}
             yield Frame(b": later\n\ndata: " + msgspec.json.encode(fields) + b"\n\n", 0)
         yield from _chat_frames(answer, usage=usage)
     else:
