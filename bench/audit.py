@@ -1,51 +1,26 @@
 """What the audit's statistics cost in time, in pairs and in errors: simulated pairs and fleets, no real model."""
 
-import random
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from math import ceil, log, sqrt
-from statistics import NormalDist, median
-from typing import Final
+import argparse
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 
 from audit_fleet import PLANS, figures, fleet, run
+from audit_pairs import CELLS, LOOKED_AT, claims, drift_delay, pairs_until_proven, quantiles
 from measuring import Spread, arguments, show, timed, write
 from tierwise.audit.confidence import confidence
 from tierwise.audit.counts import Counts
-from tierwise.audit.drift import Suspicion, alarms, falls_below, observe
-from tierwise.audit.evidence import log_safe, threshold
+from tierwise.audit.drift import Suspicion, falls_below, observe
+from tierwise.audit.evidence import log_safe
 from tierwise.audit.labels import LabelledEvidence, LabelPlan
 from tierwise.audit.labels import observe as observe_label
 from tierwise.audit.posterior import draws, probability_above
 from tierwise.audit.selection import select
 
 SOME: Final = Counts(worse=50, same=900, better=50)
-PROVEN: Final = threshold(0.05)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """A margin and the share of pairs that differ."""
-
-    margin: float
-    differing: float
-
-    def __str__(self) -> str:
-        return f"margin {self.margin:.2f}, {100 * self.differing:.3g} % differ"
-
-    @property
-    def fixed_pairs(self) -> int:
-        """The pairs of one planned look, for 80 % power at no difference: it must know what share differs."""
-        normal = NormalDist()
-        return ceil((normal.inv_cdf(0.95) + normal.inv_cdf(0.80)) ** 2 * self.differing / self.margin**2)
-
-
-CELLS: Final = tuple(
-    Cell(margin=margin, differing=differing)
-    for margin, differing in ((0.03, 0.05), (0.03, 0.10), (0.05, 0.10), (0.05, 0.20), (0.03, 0.031))
-)
+DROPS: Final = (0.06, 0.10, 0.20, 0.40)
 
 
 def times(*, quick: bool) -> dict[str, Spread]:
@@ -70,111 +45,46 @@ def times(*, quick: bool) -> dict[str, Spread]:
     }
 
 
-def walk(cell: Cell, *, mean: float, pairs: int, seed: int) -> Iterator[Counts]:
-    """Counts before and after each pair that differs; between them evidence moves one way."""
-    draw, counts = random.Random(seed), Counts()
-    while True:
-        ties = ceil(log(1 - draw.random()) / log(1 - cell.differing)) - 1
-        if counts.pairs + ties >= pairs:
-            yield counts + Counts(same=pairs - counts.pairs)
-            return
-        counts += Counts(same=ties)
-        yield counts
-        better = draw.random() < (1 + mean / cell.differing) / 2
-        counts += Counts(better=better, worse=not better)
-        yield counts
+def errors(*, seed: int, repetitions: int, pairs: int = LOOKED_AT) -> dict[str, Any]:
+    """The share of runs at the margin that are ever called safe, by cell: by the bets, and by a t-test."""
+    found = [
+        [claims(cell, seed=seed + number, pairs=pairs) for number in range(repetitions)] for cell in CELLS
+    ]
+    return {
+        "repetitions": repetitions,
+        "looked_at_pairs": pairs,
+        "cells": [str(cell) for cell in CELLS],
+        "false_safe_rate": [sum(one.betting for one in runs) / repetitions for runs in found],
+        "naive_false_safe_rate": [sum(one.peeking for one in runs) / repetitions for runs in found],
+    }
 
 
-def errors(*, repetitions: int, pairs: int) -> dict[str, dict[str, float]]:
-    """Percent of false claims at the margin, looking at every pair."""
+def pairs_to_proof(*, seed: int, repetitions: int) -> dict[str, dict[str, float]]:
+    """Pairs until "safe" is proven where the tiers are equal, by cell, and of one planned look with 80 % power."""
     return {
         str(cell): {
-            "betting mixture %": 100 * _share(cell, pairs, repetitions, _bets_prove),
-            "t-test, peeking %": 100 * _share(cell, pairs, repetitions, _peeking_proves),
+            "planned": cell.fixed_pairs,
+            **quantiles([pairs_until_proven(cell, seed=seed + number) for number in range(repetitions)]),
         }
         for cell in CELLS
     }
 
 
-def _share(cell: Cell, pairs: int, repetitions: int, proves: Callable[[Counts, Cell], bool]) -> float:
-    return (
-        sum(
-            any(proves(counts, cell) for counts in walk(cell, mean=-cell.margin, pairs=pairs, seed=seed))
-            for seed in range(repetitions)
-        )
-        / repetitions
-    )
-
-
-def _bets_prove(counts: Counts, cell: Cell) -> bool:
-    return log_safe(counts, margin=cell.margin) >= PROVEN
-
-
-def _peeking_proves(counts: Counts, cell: Cell) -> bool:
-    number = counts.pairs
-    if number < 30:
-        return False
-    mean = (counts.better - counts.worse) / number
-    variance = (counts.better + counts.worse) / number - mean**2
-    return variance > 0 and (mean + cell.margin) / sqrt(variance / number) > 1.645
-
-
-def pairs_to_proof(*, repetitions: int) -> dict[str, dict[str, float]]:
-    """Pairs until "safe" is proven where the tiers are equal."""
-    found: dict[str, dict[str, float]] = {}
-    for cell in CELLS[:4]:
-        counted = sorted(_until_proven(cell, seed) for seed in range(repetitions))
-        found[str(cell)] = {
-            "fixed n, 80 % power": cell.fixed_pairs,
-            "median": median(counted),
-            "90 % of runs": counted[ceil(0.9 * repetitions) - 1],
-        }
-    return found
-
-
-def _until_proven(cell: Cell, seed: int) -> int:
-    before = Counts()
-    for after in walk(cell, mean=0, pairs=200_000, seed=seed):
-        if _bets_prove(after, cell):
-            return _first(before, after, cell)
-        before = after
-    raise AssertionError
-
-
-def _first(before: Counts, after: Counts, cell: Cell) -> int:
-    while after.same > before.same + 1:
-        middle = replace(after, same=(after.same + before.same) // 2)
-        before, after = (before, middle) if _bets_prove(middle, cell) else (middle, after)
-    return after.pairs
-
-
-def delays(*, repetitions: int) -> dict[str, dict[str, float]]:
-    """Pairs until a drop is noticed that comes after 200 quiet ones, at one false alarm in 20,000 pairs or fewer."""
-    found: dict[str, dict[str, float]] = {}
-    for drop in (0.06, 0.10, 0.20, 0.40):
-        counted = sorted(_delay(drop, seed) for seed in range(repetitions))
-        found[f"drop of {100 * drop:.0f} points"] = {
-            "median": median(counted),
-            "90 % of runs": counted[ceil(0.9 * repetitions) - 1],
-        }
-    return found
-
-
-def _delay(drop: float, seed: int) -> int:
-    draw, detector, suspicion = random.Random(seed), falls_below(0.03), Suspicion()
-    while not alarms(detector, suspicion):
-        mean = -drop if suspicion.observations >= 200 else 0.0
-        chance, differing = draw.random(), drop + 0.02
-        value = 1 if chance < (differing + mean) / 2 else -1 if chance < differing else 0
-        suspicion = observe(detector, suspicion, value)
-    return suspicion.observations - 200
-
-
-def fleets(*, number: int, hard: bool) -> dict[str, dict[str, float]]:
-    """Each plan's row over so many fleets; the seeds are those of a held-out set."""
-    seeds = range(50_000, 50_000 + number)
+def drift(*, seed: int, repetitions: int) -> dict[str, dict[str, float]]:
+    """Pairs until a drop is noticed."""
     return {
-        plan.name: figures([run(fleet(seed, hard=hard), plan, seed=seed) for seed in seeds]) for plan in PLANS
+        f"{100 * drop:.0f} points": quantiles(
+            [drift_delay(drop, seed=seed + number) for number in range(repetitions)]
+        )
+        for drop in DROPS
+    }
+
+
+def fleets(*, seed: int, number: int, hard: bool) -> dict[str, dict[str, float]]:
+    """Each plan's row over so many fleets."""
+    return {
+        plan.name: figures([run(fleet(one, hard=hard), plan, seed=one) for one in range(seed, seed + number)])
+        for plan in PLANS
     }
 
 
@@ -185,28 +95,41 @@ def table(title: str, rows: Mapping[str, Mapping[str, float]]) -> None:
     for name in next(iter(rows.values())):
         made.add_column(name, justify="right")
     for name, row in rows.items():
-        made.add_row(name, *(f"{figure:,.1f}" for figure in row.values()))
+        made.add_row(name, *(f"{figure:,.4g}" for figure in row.values()))
     Console().print(made)
 
 
 def main() -> None:
     """Measure, simulate, print, write."""
-    options = arguments(__doc__ or "")
-    quick = options.quick
+    options = arguments(__doc__ or "", _more)
+    quick, seed = options.quick, options.seed
+    repetitions = options.repetitions or (100 if quick else 2000)
+    number = options.fleets or (1 if quick else 20)
     us = times(quick=quick)
     show("One evaluation", us, unit="µs")
+    false = errors(seed=seed, repetitions=repetitions, pairs=2000 if quick else LOOKED_AT)
+    table("Called safe at the margin, looking at every pair", dict(_rates(false)))
     parts = {
-        "False claims at the margin": errors(
-            repetitions=100 if quick else 1000, pairs=2000 if quick else 10_000
-        ),
-        "Pairs to a proof": pairs_to_proof(repetitions=60 if quick else 1000),
-        "Pairs to a drift alarm": delays(repetitions=30 if quick else 200),
-        "Fleets": fleets(number=1 if quick else 20, hard=False),
-        "Hard fleets": fleets(number=1 if quick else 20, hard=True),
+        "pairs_to_proof": pairs_to_proof(seed=seed, repetitions=60 if quick else 500),
+        "drift": drift(seed=seed, repetitions=30 if quick else 200),
     }
-    for title, rows in parts.items():
+    kinds = {name: fleets(seed=seed, number=number, hard=name == "hard") for name in ("headline", "hard")}
+    for title, rows in {**parts, **kinds}.items():
         table(title, rows)
-    write(options.json, {"us": us, **parts})
+    write(options.json, {"seed": seed, **false, **parts, "fleets": {"number": number, **kinds}, "us": us})
+
+
+def _more(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=int, default=50_000, help="the first of the seeds")
+    parser.add_argument("--fleets", type=int, metavar="R", help="simulated fleets of each kind")
+    parser.add_argument("--repetitions", type=int, metavar="N", help="runs at the margin of each cell")
+
+
+def _rates(false: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, float]]]:
+    for cell, betting, peeking in zip(
+        false["cells"], false["false_safe_rate"], false["naive_false_safe_rate"], strict=True
+    ):
+        yield cell, {"betting": betting, "t-test, peeking": peeking}
 
 
 if __name__ == "__main__":

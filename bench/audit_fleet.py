@@ -16,7 +16,7 @@ from typing import Final
 from tierwise.audit.allowance import Allowance, Taken, Terms, next_day, open_allowance, take
 from tierwise.audit.counts import Counts
 from tierwise.audit.evidence import log_needed, log_safe
-from tierwise.audit.planner import Allotment, Goal, Prospect, is_worth_it, plan_day
+from tierwise.audit.planner import Allotment, Goal, Prospect, is_worth_it, plan_purses
 from tierwise.audit.posterior import probability_above
 from tierwise.audit.selection import bar, select
 from tierwise.audit.verdicts import FINAL, Findings, Rules, Verdict, cheap_share, next_verdict
@@ -71,10 +71,15 @@ class Type:
         """Nanodollars a day with this share on the cheaper tier."""
         return self.tasks * self.dear_nanos * (1 - 0.8 * share)
 
-    def look(self, draw: random.Random, pairs: int) -> None:
-        """Make pairs, and count what the check or the judge says of them."""
-        found = [self.outcome(draw) for _ in range(pairs)]
-        self.counts += Counts(worse=found.count(-1), same=found.count(0), better=found.count(1))
+    def look(self, draw: random.Random, pairs: int, *, peek: bool = False) -> None:
+        """Make pairs, and count what the check or the judge says of them; a peeking audit decides after any."""
+        for _ in range(pairs):
+            if peek and self.verdict in FINAL:
+                return
+            found = self.outcome(draw)
+            self.counts += Counts(worse=found < 0, same=found == 0, better=found > 0)
+            if peek:
+                self.verdict = _peeked(self)
 
     def outcome(self, draw: random.Random) -> int:
         chance = draw.random()
@@ -89,22 +94,24 @@ class Type:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """One way to audit."""
+    """One way to audit, at 2 % of the spend."""
 
     name: str
-    share: float = 0.02
     credit: bool = False
     adaptive: bool = True
     provisional: bool = True
     naive: bool = False
+    constant: bool = False
+    """Whether decided types and those on the cheaper tier go on at the same rate as all others."""
 
 
 PLANS: Final = (
-    Plan(name="one rate, proof only", adaptive=False, provisional=False),
-    Plan(name="index, proof only", provisional=False),
-    Plan(name="index, two steps"),
-    Plan(name="index, two steps, credit", credit=True),
-    Plan(name="one rate, peeking", adaptive=False, provisional=False, naive=True),
+    Plan(name="constant_rate", adaptive=False, provisional=False, constant=True),
+    Plan(name="one_rate_proof_only", adaptive=False, provisional=False),
+    Plan(name="index_proof_only", provisional=False),
+    Plan(name="two_steps_flat"),
+    Plan(name="two_steps_credit", credit=True),
+    Plan(name="naive_peeking", adaptive=False, provisional=False, naive=True),
 )
 
 
@@ -175,7 +182,8 @@ def run(types: list[Type], plan: Plan, *, seed: int) -> Outcome:
         failures += sum(one.tasks * one.share * -one.mean for one in types if one.on_dear and not one.safe)
         used = 0
         for allotment in _allot(types, allowance, plan, frozen):
-            next(one for one in types if one.line == allotment.line).look(draw, allotment.pairs)
+            one = next(one for one in types if one.line == allotment.line)
+            one.look(draw, allotment.pairs, peek=plan.naive and one.on_dear)
             used += allotment.cost_nanos
         taken = take(allowance, used)
         assert isinstance(taken, Taken)
@@ -208,11 +216,13 @@ def _allot(
     """The day's pairs: those of types on the dearer tier, and from its own purse those on the cheaper one."""
     over, under = allowance.purses_nanos
     proven = len(frozen)
+    if plan.constant:
+        return _evenly([_prospect(one, plan, proven) for one in types], over + under)
     open_types = [one for one in types if one.verdict not in {*FINAL, Verdict.TOO_CLOSE}]
     down = [_prospect(one, plan, proven) for one in open_types if one.on_dear]
     up = [_prospect(one, plan, proven) for one in open_types if not one.on_dear]
     if plan.adaptive:
-        return [*plan_day(down, budget_nanos=over), *plan_day(up, budget_nanos=under)]
+        return [*plan_purses(down, up, purses_nanos=(over, under))]
     return [*_evenly(down, over), *_evenly(up, under)]
 
 
@@ -240,13 +250,15 @@ def _prospect(one: Type, plan: Plan, proven: int) -> Prospect:
         saving_nanos=one.dear_nanos * 4 // 5,
         pair_cost_nanos=one.pair_nanos,
         pairs_a_day=one.pairs_a_day,
+        frees=RULES.holdback - RULES.watch
+        if plan.provisional and one.verdict is Verdict.PROVISIONAL
+        else 1.0,
     )
 
 
 def _judge(types: list[Type], frozen: dict[str, float], plan: Plan) -> None:
     """Look at all evidence at once and move verdicts."""
     if plan.naive:
-        _peek(types)
         return
     live = {
         one.line: log_safe(one.counts, margin=one.margin)
@@ -274,26 +286,25 @@ def _findings(one: Type, plan: Plan, proven: frozenset[str], declared: int) -> F
     )
 
 
-def _peek(types: list[Type]) -> None:
-    """Decide a type for good as soon as a t-test at 5 % says so, looking every day."""
-    for one in types:
-        counts, number = one.counts, one.counts.pairs
-        if not one.on_dear or one.verdict in FINAL or number < 30:
-            continue
-        mean = (counts.better - counts.worse) / number
-        variance = (counts.better + counts.worse) / number - mean**2
-        z = (mean + one.margin) / sqrt(max(variance, 1 / number) / number)
-        one.verdict = Verdict.PROVEN if z > 1.645 else Verdict.NEEDED if z < -1.645 else one.verdict
+def _peeked(one: Type) -> Verdict:
+    """Decide a type for good as soon as a t-test at 5 % says so, looking after every pair."""
+    counts, number = one.counts, one.counts.pairs
+    if number < 30:
+        return one.verdict
+    mean = (counts.better - counts.worse) / number
+    variance = (counts.better + counts.worse) / number - mean**2
+    z = (mean + one.margin) / sqrt(max(variance, 1 / number) / number)
+    return Verdict.PROVEN if z > 1.645 else Verdict.NEEDED if z < -1.645 else one.verdict
 
 
 def figures(outcomes: list[Outcome]) -> dict[str, float]:
-    """One row of the table."""
+    """One row of the table: ratios of sums over fleets, and the median of days."""
     overpaid, spend = sum(one.overpaid for one in outcomes), sum(one.spend for one in outcomes)
     return {
-        "regret %": 100 * sum(one.regret for one in outcomes) / overpaid,
-        "day of 80 %": median(one.day_of_80 for one in outcomes),
-        "audit %": 100 * sum(one.audit for one in outcomes) / spend,
-        "proven": sum(one.declared for one in outcomes),
-        "wrong": sum(one.wrong for one in outcomes),
-        "failures/day": fmean(one.failures_a_day for one in outcomes),
+        "regret_share": sum(one.regret for one in outcomes) / overpaid,
+        "day_of_80": median(one.day_of_80 for one in outcomes),
+        "audit_share": sum(one.audit for one in outcomes) / spend,
+        "declared": sum(one.declared for one in outcomes),
+        "final_wrong": sum(one.wrong for one in outcomes),
+        "extra_failures_a_day": fmean(one.failures_a_day for one in outcomes),
     }

@@ -9,6 +9,7 @@ from tierwise.errors import (
     LedgerError,
     LedgerTooNew,
     LedgerUnavailable,
+    MalformedPair,
     MalformedRequest,
     MoneyError,
     NoCap,
@@ -50,6 +51,10 @@ def test_the_module_opens_with_the_whole_tree_of_its_errors() -> None:
         (MoneyError(amount="ten", why="is not an amount of dollars"), "'ten' is not an amount of dollars"),
         (PriceDataError(where="claude-x", why="is there twice"), "price data, claude-x: is there twice"),
         (MalformedRequest(why="model: Field required"), "model: Field required"),
+        (
+            MalformedPair(file="pairs.jsonl", line=7, why="task_type is empty", fix="name the kind of task"),
+            "pairs.jsonl: line 7: task_type is empty\n    name the kind of task",
+        ),
         (
             UnknownTaskType(task_type="extracton", nearest="extraction", known=("extraction", "synthesis")),
             (

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import benchmark_audit
+
 ROOT: Final = Path(__file__).parents[1]
 RESULTS: Final = ROOT / "bench" / "results"
 PAGE: Final = ROOT / "docs" / "reference" / "benchmarks.md"
@@ -115,7 +117,20 @@ def _startup(result: Result) -> list[str]:
     ]
 
 
-_SECTIONS: Final[Mapping[str, Callable[[Result], list[str]]]] = {"gateway": _gateway, "startup": _startup}
+def _audit(result: Result) -> list[str]:
+    return benchmark_audit.audit(result, _table)
+
+
+def _outcomes(result: Result) -> list[str]:
+    return benchmark_audit.outcomes(result, _table)
+
+
+_SECTIONS: Final[Mapping[str, Callable[[Result], list[str]]]] = {
+    "audit": _audit,
+    "gateway": _gateway,
+    "outcomes": _outcomes,
+    "startup": _startup,
+}
 """By the name of the bench."""
 
 

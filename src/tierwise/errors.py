@@ -8,6 +8,7 @@
     ├── MalformedRequest      a body that cannot be read as the call that its path names
     │   └── UnsupportedRequest    a call that may cost money which no entry would tell of
     ├── MalformedReport       a file that cannot be read as the provider's report
+    ├── MalformedPair         a recorded pair of the audit that cannot be read
     ├── UnknownTaskType       a task type that the policy does not know and has no default for
     ├── NoCap                 a cap that nothing gives: not the caller, the contract or the catalogue
     ├── LedgerError
@@ -145,6 +146,21 @@ class MalformedReport(TierwiseError):
     def describe(self) -> str:
         """The file, the place, what is wrong and what to do."""
         return f"{self.file}: {self.where}: {self.why}\n    {self.fix}"
+
+
+@dataclass(kw_only=True, eq=False)
+class MalformedPair(TierwiseError):
+    """A recorded pair cannot be read."""
+
+    file: str
+    line: int
+    """Counted from 1."""
+    why: str
+    fix: str
+
+    def describe(self) -> str:
+        """The file, the line, what is wrong and what to do."""
+        return f"{self.file}: line {self.line}: {self.why}\n    {self.fix}"
 
 
 @dataclass(kw_only=True, eq=False)

@@ -1,9 +1,9 @@
 """What an upstream call consumed, in disjoint buckets, so that its cost is a plain sum of products."""
 
-from dataclasses import dataclass
+from tierwise.values import value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Usage:
     """Tokens and tool uses of one upstream call; no token is counted twice."""
 
@@ -31,7 +31,7 @@ class Usage:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class UsageLine:
     """One priced part of a reply: a usage and what its price depends on."""
 
@@ -46,7 +46,7 @@ class UsageLine:
     """Served by Message Batches, at half price."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Metered:
     """What a reply says that it consumed: one line as a rule, several where other models took part.
 

@@ -16,6 +16,7 @@ from tierwise.audit.planner import (
     is_worth_it,
     pairs_missing,
     plan_day,
+    plan_purses,
 )
 from tierwise.audit.posterior import Rates
 from tierwise.audit.selection import bar
@@ -159,3 +160,22 @@ def test_nothing_is_spent_without_a_budget_or_a_prospect() -> None:
     assert plan_day([prospect()], budget_nanos=0) == ()
     assert plan_day([replace(prospect(), saving_nanos=0)], budget_nanos=usd(5)) == ()
     assert plan_day([], budget_nanos=usd(5)) == ()
+
+
+def test_a_proof_that_frees_little_comes_after_a_verdict_that_frees_all() -> None:
+    almost = replace(prospect(GOOD, goal=Goal.PROVEN), frees=0.08)
+
+    assert index(almost) == pytest.approx(0.08 * index(prospect(GOOD, goal=Goal.PROVEN)))
+    assert index(almost) < index(prospect())
+
+
+def test_what_one_purse_leaves_is_the_others() -> None:
+    down, up = prospect(line="down"), prospect(line="up", goal=Goal.NEEDED)
+
+    alone = plan_purses([down], [], purses_nanos=(usd("0.10"), usd("0.50")))
+    both = plan_purses([down], [up], purses_nanos=(usd("0.10"), usd("0.50")))
+
+    assert alone == plan_day([down], budget_nanos=usd("0.60"))
+    spent = {allotment.line: allotment.cost_nanos for allotment in both}
+    assert 0 < spent["up"] <= usd("0.50")
+    assert spent["down"] <= usd("0.60") - spent["up"]

@@ -115,3 +115,90 @@ def test_machines_get_counts_and_amounts_in_whole_nanodollars(tmp_path: Path) ->
         0,
     )
     assert line["stake_nanos_a_day"]["amount"] == usd("90")
+
+
+# --- Recorded pairs.
+
+
+def recorded(folder: Path, *differences: int, more: str = "") -> Path:
+    path = folder / "pairs.jsonl"
+    lines = [
+        json.dumps(
+            {
+                "task_type": "extraction",
+                "cluster": number,
+                "cheap": {"quality": min(1, 1 + difference), "cost_usd": 0.001},
+                "frontier": {"quality": min(1, 1 - difference), "cost_usd": 0.025},
+            }
+        )
+        for number, difference in enumerate(differences)
+    ]
+    path.write_text("\n".join(lines) + "\n" + more, "utf-8")
+    return path
+
+
+def test_recorded_pairs_get_a_row_a_type_without_a_policy_or_a_ledger(tmp_path: Path) -> None:
+    path = recorded(tmp_path, *[0] * 300, -1, 1)
+
+    told_all = json.loads(told("run", "--from", str(path), "--json"))
+    (row,) = told_all["types"]
+
+    assert (told_all["margin"], told_all["error"], told_all["pairs"]) == (0.03, 0.05, 302)
+    assert (row["task_type"], row["verdict"], row["pairs"]) == ("extraction", "proven", 302)
+    assert row["interval"][0] < row["mean_difference"] == 0 < row["interval"][1]
+    assert row["needless_usd_per_task"] == 0.024
+    assert row["needless_usd_per_task_interval"] == [0.024, 0.024]
+
+
+def test_recorded_pairs_come_from_standard_input_too(tmp_path: Path) -> None:
+    result = CliRunner().invoke(
+        app, ["audit", "run", "--from", "-"], input=recorded(tmp_path, *[0] * 300).read_bytes()
+    )
+
+    assert result.exit_code == 0
+    assert "proven" in result.output
+    assert "$0.0240" in result.output
+
+
+@pytest.mark.parametrize(("points", "share"), [("5", "0.05"), ("1", "0.01"), ("12.5", "0.125")])
+def test_margin_and_error_are_points_or_shares(tmp_path: Path, points: str, share: str) -> None:
+    path = str(recorded(tmp_path, 0, 0))
+
+    in_points = told("run", "--from", path, "--margin", points, "--error", points, "--json")
+
+    assert in_points == told("run", "--from", path, "--margin", share, "--error", share, "--json")
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "0.4", "60", "nan", "inf", "three"])
+def test_a_margin_that_is_none_is_refused(tmp_path: Path, value: str) -> None:
+    result = CliRunner().invoke(
+        app, ["audit", "run", "--from", str(recorded(tmp_path, 0)), "--margin", value]
+    )
+
+    assert result.exit_code == 2
+
+
+def test_a_line_that_cannot_be_used_stops_the_audit_unless_it_is_to_go_on(tmp_path: Path) -> None:
+    path = recorded(tmp_path, *[0] * 300, more='{"task_type": "extraction", "cheap": 1}\nno\n')
+
+    stopped = CliRunner().invoke(app, ["audit", "run", "--from", str(path)])
+    went_on = told("run", "--from", str(path), "--keep-going")
+
+    assert stopped.exit_code == 1
+    assert f"{path}: line 301: " in stopped.output
+    assert "2 lines cannot be used: 1 count as open pairs, 1 name no task type" in went_on
+    assert "1 pairs name no cluster" in went_on
+
+
+def test_further_pairs_of_a_cluster_are_told(tmp_path: Path) -> None:
+    path = recorded(tmp_path, 0)
+    path.write_text(path.read_text("utf-8") * 2, "utf-8")
+
+    assert "1 further pairs of clusters" in told("run", "--from", str(path))
+
+
+def test_an_empty_file_has_no_pairs(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("", "utf-8")
+
+    assert told("run", "--from", str(path)) == "No pairs.\n"

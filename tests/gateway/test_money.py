@@ -24,9 +24,9 @@ def sandbox() -> Iterator[Running]:
         yield sandbox
 
 
-@pytest.fixture
-def gateway(tmp_path: Path, sandbox: Running) -> Iterator[RunningGateway]:
-    with running_gateway(tmp_path, sandbox.base_url) as gateway:
+@pytest.fixture(params=["direct", "aiohttp"])
+def gateway(request: pytest.FixtureRequest, tmp_path: Path, sandbox: Running) -> Iterator[RunningGateway]:
+    with running_gateway(tmp_path, sandbox.base_url, client=request.param) as gateway:
         yield gateway
 
 

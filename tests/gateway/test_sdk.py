@@ -24,9 +24,12 @@ def provider() -> Iterator[Running]:
         yield sandbox
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory, provider: Running) -> Iterator[RunningGateway]:
-    with running_gateway(tmp_path_factory.mktemp("served"), provider.base_url) as gateway:
+@pytest.fixture(scope="module", params=["direct", "aiohttp"])
+def served(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, provider: Running
+) -> Iterator[RunningGateway]:
+    folder = tmp_path_factory.mktemp("served")
+    with running_gateway(folder, provider.base_url, client=request.param) as gateway:
         yield gateway
 
 

@@ -19,6 +19,10 @@ class Peer:
         length = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
         return head + (await self._reader.readexactly(int(length[0].split(b":")[1])) if length else b"")
 
+    async def take(self, size: int) -> None:
+        """Read so many bytes."""
+        await self._reader.readexactly(size)
+
     async def say(self, data: bytes) -> None:
         self._writer.write(data)
         await self._writer.drain()

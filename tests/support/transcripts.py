@@ -83,6 +83,7 @@ class MemoryUpstream:
     async def send(self, request: Outgoing) -> "MemoryReply":
         self.requests.append(request)
         self._notes.append("sent")
+        await asyncio.sleep(0)  # a provider is never that fast
         transcript = _played(self._script, request)
         if transcript.hangs == "before the reply":
             await self._hang()

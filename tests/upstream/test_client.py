@@ -1,23 +1,43 @@
-"""The upstream client against small servers on real sockets: what goes on the wire, and every way to fail."""
+"""Both upstream clients against small servers on real sockets: what goes on the wire, and every way to fail."""
 
 import asyncio
 import gzip
 import socket
 import ssl
 import subprocess
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import ExitStack, asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
 from shutil import which
+from typing import Any, TypeVar
 
 import pytest
+import uvloop
 
 from support.servers import OK, Peer, Script, Server, once, saying, served, silence
 from tierwise.core.policy import Upstream
 from tierwise.errors import UpstreamDropped, UpstreamError, UpstreamTimeout, UpstreamUnreachable
-from tierwise.upstream.client import HttpUpstream, proxy_from_environment
+from tierwise.upstream.addresses import proxy_from_environment
+from tierwise.upstream.client import Client, open_upstream
 from tierwise.upstream.port import Headers, Outgoing
+
+T = TypeVar("T")
+
+WAY = ["direct", "uvloop"]
+"""The client and the event loop that a test is run with: `way` sets them."""
+
+
+@pytest.fixture(autouse=True, params=["direct uvloop", "direct asyncio", "aiohttp uvloop", "aiohttp asyncio"])
+def way(request: pytest.FixtureRequest) -> None:
+    WAY[:] = request.param.split()
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    factory = uvloop.new_event_loop if WAY[1] == "uvloop" else None
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(work)
+
 
 PROXY_NAMES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
@@ -33,9 +53,14 @@ PLAIN = Outgoing(method="POST", target="/v1/messages", headers=((b"x-a", b"1"),)
 
 
 @asynccontextmanager
-async def client(base_url: str, **settings: object) -> AsyncGenerator[HttpUpstream]:
-    values: dict[str, object] = {"base_url": base_url, "connect_timeout_s": 5.0, "read_timeout_s": 5.0}
-    upstream = HttpUpstream(Upstream(**(values | settings)))  # pyright: ignore[reportArgumentType] — a test's settings
+async def client(base_url: str, **settings: object) -> AsyncGenerator[Client]:
+    values: dict[str, object] = {
+        "base_url": base_url,
+        "connect_timeout_s": 5.0,
+        "read_timeout_s": 5.0,
+        "client": WAY[0],
+    }
+    upstream = open_upstream(Upstream(**(values | settings)))  # pyright: ignore[reportArgumentType] — a test's settings
     try:
         yield upstream
     finally:
@@ -52,14 +77,14 @@ def exchange(
             reply = await upstream.send(request)
             return reply.status, reply.headers, await reply.read(), server
 
-    return asyncio.run(talk())
+    return run(talk())
 
 
 def failure(script: Script, *, stream: bool, **settings: object) -> tuple[UpstreamError, bytes, Server]:
     """Send one request; return how it failed, the bytes that came before, and what the server saw."""
     got: list[bytes] = []
 
-    async def read(upstream: HttpUpstream) -> None:
+    async def read(upstream: Client) -> None:
         with closing(await upstream.send(PLAIN)) as reply:
             if not stream:
                 await reply.read()
@@ -73,7 +98,7 @@ def failure(script: Script, *, stream: bool, **settings: object) -> tuple[Upstre
             await asyncio.sleep(0.02)
             return raised.value, server
 
-    error, server = asyncio.run(talk())
+    error, server = run(talk())
     return error, b"".join(got), server
 
 
@@ -129,7 +154,7 @@ def test_the_provider_may_live_under_a_path(base: str, path: str) -> None:
             await (await upstream.send(PLAIN)).read()
             return server.requests[0]
 
-    assert asyncio.run(talk()).startswith(f"POST {path} HTTP/1.1".encode())
+    assert run(talk()).startswith(f"POST {path} HTTP/1.1".encode())
 
 
 def test_a_replys_status_headers_and_bytes_are_as_they_were_on_the_wire() -> None:
@@ -171,7 +196,7 @@ def test_a_cookie_is_not_kept() -> None:
                 await (await upstream.send(PLAIN)).read()
             return server.requests
 
-    assert b"cookie" not in asyncio.run(talk())[1].lower()
+    assert b"cookie" not in run(talk())[1].lower()
 
 
 def test_a_connection_is_kept_for_the_next_request() -> None:
@@ -181,7 +206,7 @@ def test_a_connection_is_kept_for_the_next_request() -> None:
                 assert await (await upstream.send(PLAIN)).read() == b"{}"
             return server.connections, len(server.requests)
 
-    assert asyncio.run(talk()) == (1, 5)
+    assert run(talk()) == (1, 5)
 
 
 def test_a_body_streams_as_it_comes() -> None:
@@ -203,7 +228,7 @@ def test_a_body_streams_as_it_comes() -> None:
                 go_on.release()
         return got
 
-    assert asyncio.run(talk()) == [b"one", b"two", b"three"]
+    assert run(talk()) == [b"one", b"two", b"three"]
 
 
 def test_a_port_where_nobody_listens_is_unreachable() -> None:
@@ -214,7 +239,7 @@ def test_a_port_where_nobody_listens_is_unreachable() -> None:
             await upstream.send(PLAIN)
 
     with pytest.raises(UpstreamUnreachable, match=r"could not be reached: .*[Cc]onnect"):
-        asyncio.run(talk())
+        run(talk())
 
 
 def test_a_connection_that_does_not_come_about_in_time_is_unreachable() -> None:
@@ -231,7 +256,7 @@ def test_a_connection_that_does_not_come_about_in_time_is_unreachable() -> None:
             waiting.setblocking(False)
             waiting.connect_ex(listener.getsockname())
         with pytest.raises(UpstreamUnreachable, match=r"[Tt]imeout|timed out"):
-            asyncio.run(talk(f"http://127.0.0.1:{listener.getsockname()[1]}"))
+            run(talk(f"http://127.0.0.1:{listener.getsockname()[1]}"))
 
 
 CUT_REPLIES = {
@@ -323,7 +348,7 @@ def test_closing_a_reply_closes_its_connection_only_while_its_body_has_not_ended
             await asyncio.sleep(0.05)
             return server.closed
 
-    assert asyncio.run(talk()) == (0 if whole else 1)
+    assert run(talk()) == (0 if whole else 1)
 
 
 # Proxies
@@ -367,7 +392,7 @@ def test_a_request_goes_through_the_proxy(monkeypatch: pytest.MonkeyPatch, how: 
                 assert await (await upstream.send(PLAIN)).read() == b"{}"
             return proxy.requests[0]
 
-    request = asyncio.run(talk())
+    request = run(talk())
 
     assert request.startswith(b"POST http://provider.invalid/v1/messages HTTP/1.1\r\n")
     assert b"host: provider.invalid\r\n" in request.lower()
@@ -383,7 +408,7 @@ def test_a_proxy_that_refuses_a_tunnel_is_unreachable() -> None:
                     await upstream.send(PLAIN)
             return proxy.requests
 
-    assert asyncio.run(talk())[0].startswith(b"CONNECT provider.invalid:443 HTTP/1.1\r\n")
+    assert run(talk())[0].startswith(b"CONNECT provider.invalid:443 HTTP/1.1\r\n")
 
 
 # Certificates
@@ -429,11 +454,33 @@ def over_tls(certificates: Path, **settings: object) -> bytes:
         async with served(saying(OK), tls=tls) as server, client(server.base_url, **settings) as upstream:
             return await (await upstream.send(PLAIN)).read()
 
-    return asyncio.run(talk())
+    return run(talk())
 
 
 def test_a_certificate_of_the_policys_authority_is_trusted(certificates: Path) -> None:
     assert over_tls(certificates, ca_file=str(certificates / "ca.pem")) == b"{}"
+
+
+def test_much_goes_and_comes_over_tls_and_the_connection_stays(certificates: Path) -> None:
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificates / "server.pem", certificates / "server.key")
+    much = b"m" * (4 * 2**20)
+    reply = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(much), much)
+
+    async def talk() -> tuple[list[int], int]:
+        sizes: list[int] = []
+        ca_file = str(certificates / "ca.pem")
+        async with (
+            served(saying(reply), tls=tls) as server,
+            client(server.base_url, ca_file=ca_file) as upstream,
+        ):
+            for _ in range(2):
+                answer = await upstream.send(replace(PLAIN, body=much[: 2**19]))
+                await asyncio.sleep(0.05)  # more comes than waits for a caller that is slower
+                sizes.append(sum([len(chunk) async for chunk in answer.chunks()]))
+            return sizes, server.connections
+
+    assert run(talk()) == ([len(much)] * 2, 1)
 
 
 def test_a_certificate_of_an_unknown_authority_is_not_trusted(certificates: Path) -> None:
@@ -447,7 +494,7 @@ def test_a_file_of_certificates_that_cannot_be_read_is_an_error_at_the_start(tmp
             pass
 
     with pytest.raises(OSError, match="certificates cannot be read") as raised:
-        asyncio.run(talk())
+        run(talk())
     assert raised.value.filename == str(tmp_path / "missing.pem")
 
 
@@ -462,4 +509,4 @@ def test_attempts_go_from_one_address_to_the_next_and_round() -> None:
                 await (await upstream.send(replace(PLAIN, address=address))).read()
             return [len(first.requests), len(second.requests)]
 
-    assert asyncio.run(talk()) == [2, 1]
+    assert run(talk()) == [2, 1]

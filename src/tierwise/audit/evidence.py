@@ -107,10 +107,16 @@ def _wealths(tally: Tally, mean: float, bets: Sequence[float]) -> list[float]:
 
 
 def _best_stake(moves: Sequence[tuple[float, float]]) -> float:
-    """The stake of largest growth, by bisection of its derivative, which falls."""
+    """The stake of largest growth: where its derivative, which falls, is zero, by Newton's method kept in bounds."""
     low, high = 0.0, BOLDEST
-    for _ in range(20):
-        middle = (low + high) / 2
-        slope = sum([chance * move / (1 + middle * move) for chance, move in moves])
-        low, high = (middle, high) if slope > 0 else (low, middle)
-    return low
+    squares = sum([chance * move**2 for chance, move in moves])
+    stake = min(high, sum([chance * move for chance, move in moves]) / squares)
+    for _ in range(8):
+        slope = sum([chance * move / (1 + stake * move) for chance, move in moves])
+        curve = sum([chance * (move / (1 + stake * move)) ** 2 for chance, move in moves])
+        low, high = (stake, high) if slope > 0 else (low, stake)
+        step = stake + slope / curve
+        if abs(step - stake) < 1e-4:
+            return min(step, BOLDEST)
+        stake = step if low < step < high else (low + high) / 2
+    return stake

@@ -20,6 +20,7 @@ all types at one rate.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from math import ceil, inf
 from statistics import NormalDist, fmean, median_high
 
@@ -66,6 +67,8 @@ class Prospect:
     """The most there can be: the share of clusters that may be shadowed."""
     likely: float = 0.95
     """The posterior probability that the provisional step asks for."""
+    frees: float = 1.0
+    """The part of the saving that the verdict frees: little for the proof of a type that is provisional already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +98,7 @@ def index(
     """Value a day of one more audit dollar on this line: dollars saved, or failures avoided for goal "needed"."""
     epsilon = CHUNK * prospect.pair_cost_nanos
     worths: list[float] = []
-    for rates in draws(prospect.counts, uniforms):
-        pairs = pairs_missing(prospect, rates)
+    for rates, pairs in _outlooks(prospect, tuple(uniforms)):
         lasting = _lasting(prospect, pairs, horizon_days)
         cost = (pairs * prospect.pair_cost_nanos + epsilon) / NANOS_PER_USD
         worths.append(_value(prospect, rates) * lasting / cost if lasting else 0.0)
@@ -122,7 +124,7 @@ def forecast(
     uniforms: Sequence[tuple[float, float]] = LATTICE,
 ) -> Forecast | None:
     """What the next verdict, whichever it is, takes and costs; None where it is not expected within the horizon."""
-    middle = median_high(pairs_missing(prospect, rates) for rates in draws(prospect.counts, uniforms))
+    middle = median_high(pairs for _, pairs in _outlooks(prospect, tuple(uniforms)))
     days = _days(prospect, middle)
     if days > horizon_days:
         return None
@@ -169,6 +171,27 @@ def plan_day(
     return tuple(allotments)
 
 
+def plan_purses(
+    down: Iterable[Prospect],
+    up: Iterable[Prospect],
+    *,
+    purses_nanos: tuple[Nanos, Nanos],
+    horizon_days: float = HORIZON_DAYS,
+) -> tuple[Allotment, ...]:
+    """Plan a day of both purses; what types on the cheaper tier leave of theirs goes to those on the dearer one.
+
+    Args:
+        down: the lines of types on the dearer tier.
+        up: the lines of types on the cheaper one.
+        purses_nanos: what is kept for each, as `Allowance.purses_nanos`.
+        horizon_days: how far savings count.
+    """
+    over, under = purses_nanos
+    raised = plan_day(up, budget_nanos=under, horizon_days=horizon_days)
+    left = over + under - sum(allotment.cost_nanos for allotment in raised)
+    return (*plan_day(down, budget_nanos=left, horizon_days=horizon_days), *raised)
+
+
 def _affordable(prospect: Prospect, budget_nanos: Nanos) -> int:
     """Whole chunks, or what traffic allows or the verdict needs where that is less."""
     most = int(min(prospect.pairs_a_day, _enough(prospect)))
@@ -180,8 +203,16 @@ def _affordable(prospect: Prospect, budget_nanos: Nanos) -> int:
 
 def _enough(prospect: Prospect) -> float:
     """The pairs to the next verdict by the middle of what is thinkable, in whole chunks and at least one."""
-    middle = median_high(pairs_missing(prospect, rates) for rates in draws(prospect.counts))
+    middle = median_high(pairs for _, pairs in _outlooks(prospect, LATTICE))
     return max(1, ceil(middle / CHUNK)) * CHUNK if middle < inf else inf
+
+
+@lru_cache(maxsize=512)
+def _outlooks(
+    prospect: Prospect, uniforms: tuple[tuple[float, float], ...]
+) -> tuple[tuple[Rates, float], ...]:
+    """Each draw of the rates, and the pairs that a verdict would take with them."""
+    return tuple((rates, pairs_missing(prospect, rates)) for rates in draws(prospect.counts, uniforms))
 
 
 def _missing(gap: float, prospect: Prospect, rates: Rates, *, above: bool) -> float:
@@ -196,7 +227,8 @@ def _value(prospect: Prospect, rates: Rates) -> float:
     safe = rates.mean > -prospect.margin
     if prospect.goal is Goal.NEEDED:
         return 0.0 if safe else -rates.mean * prospect.tasks_a_day
-    return prospect.tasks_a_day * prospect.saving_nanos / NANOS_PER_USD if safe else 0.0
+    saving = prospect.frees * prospect.tasks_a_day * prospect.saving_nanos / NANOS_PER_USD
+    return saving if safe else 0.0
 
 
 def _days(prospect: Prospect, pairs: float) -> float:

@@ -21,7 +21,11 @@ from tierwise.audit.counts import Counts
 PRIOR: Final = (0.5, 9.0, 0.5)
 """Dirichlet parameters of worse, same, better: chosen on simulated fleets, not on real ones."""
 
-POINTS = 512
+POINTS = 256
+"""Cells of the grid for a probability."""
+
+ROUGH: Final = 64
+"""The same for draws, of which a plan needs many: half a spread a cell."""
 
 LATTICE: Final = tuple(
     ((number + 0.5) / 24, (0.5 + 0.6180339887498949 * number) % 1.0) for number in range(24)
@@ -51,12 +55,13 @@ class Rates:
         return ((-1.0, self.worse), (0.0, 1 - self.differing), (1.0, self.better))
 
 
+@lru_cache(maxsize=1024)
 def probability_above(counts: Counts, mean: float) -> float:
     """Posterior probability that the mean difference exceeds `mean`.
 
     `P(s (2q - 1) > mean)`, summed over the grid of s.
     """
-    share, side = _beliefs(counts)
+    share, side = _beliefs(counts, POINTS)
     total = 0.0
     for index, weight in enumerate(share.weights):
         differing = share.values[index]
@@ -66,7 +71,7 @@ def probability_above(counts: Counts, mean: float) -> float:
 
 def draws(counts: Counts, uniforms: Sequence[tuple[float, float]] = LATTICE) -> tuple[Rates, ...]:
     """Turn uniform draws from the unit square into draws from the posterior."""
-    share, side = _beliefs(counts)
+    share, side = _beliefs(counts, ROUGH)
     return tuple(_rates(share.quantile(first), side.quantile(second)) for first, second in uniforms)
 
 
@@ -92,30 +97,30 @@ class _Beta:
         if value >= 1:
             return 1.0
         place = (asin(sqrt(value)) - self.edges[0]) / (self.edges[1] - self.edges[0])
-        if place <= 0 or place >= POINTS:
+        if place <= 0 or place >= len(self.weights):
             return 0.0 if place <= 0 else 1.0
         cell = int(place)
         return self.cumulated[cell] + (place - cell) * self.weights[cell]
 
     def quantile(self, probability: float) -> float:
         """The value with this probability below it."""
-        cell = max(0, min(POINTS, bisect_left(self.cumulated, probability)) - 1)
+        cell = max(0, min(len(self.weights), bisect_left(self.cumulated, probability)) - 1)
         part = (probability - self.cumulated[cell]) / self.weights[cell] if self.weights[cell] else 0.5
         return sin(self.edges[cell] + part * (self.edges[1] - self.edges[0])) ** 2
 
 
-def _beliefs(counts: Counts) -> tuple[_Beta, _Beta]:
+def _beliefs(counts: Counts, points: int) -> tuple[_Beta, _Beta]:
     worse, same, better = PRIOR[0] + counts.worse, PRIOR[1] + counts.same, PRIOR[2] + counts.better
-    return _beta(worse + better, same), _beta(better, worse)
+    return _beta(worse + better, same, points), _beta(better, worse, points)
 
 
 @lru_cache(maxsize=256)
-def _beta(first: float, second: float) -> _Beta:
-    """Beta(`first`, `second`) on the angles within ten spreads of its centre."""
+def _beta(first: float, second: float, points: int) -> _Beta:
+    """Beta(`first`, `second`) on so many angles within ten spreads of its centre."""
     centre, spread = asin(sqrt(first / (first + second))), 0.5 / sqrt(first + second)
     start, end = max(0.0, centre - 10 * spread), min(pi / 2, centre + 10 * spread)
-    step = (end - start) / POINTS
-    angles = [start + (number + 0.5) * step for number in range(POINTS)]
+    step = (end - start) / points
+    angles = [start + (number + 0.5) * step for number in range(points)]
     logs = [_power(sin(angle), 2 * first - 1) + _power(cos(angle), 2 * second - 1) for angle in angles]
     top = max(logs)
     masses = [exp(value - top) for value in logs]
@@ -124,7 +129,7 @@ def _beta(first: float, second: float) -> _Beta:
     return _Beta(
         values=[sin(angle) ** 2 for angle in angles],
         weights=weights,
-        edges=[start + number * step for number in range(POINTS + 1)],
+        edges=[start + number * step for number in range(points + 1)],
         cumulated=[0.0, *accumulate(weights)],
     )
 

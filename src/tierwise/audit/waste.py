@@ -145,6 +145,21 @@ def extra_spend(costs: PairedCosts, *, cheap_spend_nanos: Nanos, alpha: float = 
     return Amount(nanos=-found.nanos, low_nanos=-found.high_nanos, high_nanos=-found.low_nanos)
 
 
+def saved_per_task(costs: PairedCosts, *, alpha: float = 0.1) -> Amount | None:
+    """What a task costs less on the cheaper tier: the mean over pairs, and its interval at one look.
+
+    The quantile is Student's, and the sums are of whole nanodollars. None with fewer than two pairs.
+    """
+    number, saved = costs.pairs, costs.dear_nanos - costs.cheap_nanos
+    if number < 2:
+        return None
+    squares = costs.dear_squares - 2 * costs.products + costs.cheap_squares
+    error = sqrt((number * squares - saved**2) / (number - 1)) / number
+    reach = _student(1 - alpha / 2, number - 1) * error
+    mean = saved / number
+    return Amount(nanos=round(mean), low_nanos=round(mean - reach), high_nanos=round(mean + reach))
+
+
 def value_per_dollar(measured: Measured, *, alpha: float = 0.1) -> Valued | None:
     """Tasks that succeed on the dearer tier and not on the cheaper one, for each dollar that it costs more.
 

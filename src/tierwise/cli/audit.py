@@ -11,6 +11,7 @@ from rich.text import Text
 from tierwise.audit.splitting import Gap, routable_gap
 from tierwise.audit.standings import Audit, Standing
 from tierwise.audit.verdicts import CHECKED_MARGIN, Verdict
+from tierwise.cli.audit_run import run_
 from tierwise.cli.console import harmless, new_table, out, print_json, say
 from tierwise.cli.groups import new_group
 from tierwise.cli.options import (
@@ -84,7 +85,7 @@ audit: Final = new_group(
 
     Example: tierwise audit
     """,
-    {"list": list_, "propose": propose},
+    {"list": list_, "propose": propose, "run": run_},
     lists=True,
 )
 

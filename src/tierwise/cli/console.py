@@ -11,7 +11,14 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from tierwise.errors import MalformedReport, MalformedRequest, PolicyError, PolicyProblem, UnknownTaskType
+from tierwise.errors import (
+    MalformedPair,
+    MalformedReport,
+    MalformedRequest,
+    PolicyError,
+    PolicyProblem,
+    UnknownTaskType,
+)
 
 PIPED_WIDTH: Final = 160
 """Columns where the output is no terminal and `COLUMNS` says nothing: enough for every table."""
@@ -100,7 +107,7 @@ def _exit_code(error: Any) -> ExitCode:
     match error:
         case PolicyError() if isinstance(error.__cause__, OSError):
             return ExitCode.ENVIRONMENT
-        case PolicyError() | MalformedRequest() | MalformedReport() | UnknownTaskType():
+        case PolicyError() | MalformedRequest() | MalformedReport() | MalformedPair() | UnknownTaskType():
             return ExitCode.WRONG
         case _:
             return ExitCode.ENVIRONMENT

@@ -32,7 +32,7 @@ from tierwise.config.retry_keys import (
     RETRY_TIMEOUTS,
 )
 from tierwise.config.tables import REQUIRED, Key, Table
-from tierwise.core.policy import EFFORTS, Durability, Effort, Mode, Thinking
+from tierwise.core.policy import EFFORTS, ClientName, Durability, Effort, Mode, Thinking
 
 MODE: Final[Key[Mode]] = Key(
     name="mode",
@@ -228,6 +228,14 @@ READ_TIMEOUT: Final[Key[int]] = Key(
     example='"15m"',
     absent='"10m"',
 )
+CLIENT: Final[Key[ClientName]] = Key(
+    name="client",
+    kind=Word(("direct", "aiohttp")),
+    meaning="What makes the connections: `direct`, Tierwise's own client, or `aiohttp`, which takes more CPU time a "
+    "call. Where a proxy is on the way, aiohttp makes them anyway. Read at a start.",
+    example='"aiohttp"',
+    absent='"direct"',
+)
 
 TIERS: Final = Table(
     name="tiers",
@@ -301,6 +309,7 @@ UPSTREAM: Final = Table(
         RETRIES,
         RETRY_FOR,
         RETRY_TIMEOUTS,
+        CLIENT,
     ),
     example='[upstream]\nproxy = "http://proxy.internal:3128"\nread_timeout = "15m"\n',
     planned=("on_cancel", "project", "region"),

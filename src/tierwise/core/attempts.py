@@ -24,9 +24,10 @@ from tierwise.core.planning import Plan, moved
 from tierwise.core.policy import Contract, Policy, Upstream
 from tierwise.core.pricing import PriceBook
 from tierwise.usage import Metered, Usage
+from tierwise.values import value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Attempt:
     """Which attempt at a request a call is, and what may follow."""
 

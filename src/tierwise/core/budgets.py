@@ -24,6 +24,7 @@ from zoneinfo import ZoneInfo
 from tierwise.core.policy import Budget, Policy, Window
 from tierwise.core.tasks import TaskRef
 from tierwise.money import Nanos
+from tierwise.values import value
 
 
 class ReservationState(StrEnum):
@@ -63,7 +64,7 @@ def step_of(cost_nanos: Nanos | None) -> ReservationStep:
     return ReservationStep.SETTLE if cost_nanos else ReservationStep.VOID
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class AccountRef:
     """One account that a call is charged to, and the terms that hold there now."""
 
@@ -85,7 +86,7 @@ class AccountRef:
         return self.budget.limit if self.budget.hard else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Claim:
     """What one call asks for."""
 
@@ -107,7 +108,7 @@ class Crossing:
     """Posted and pending."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Reserved:
     """The whole claim was set aside on all accounts."""
 
@@ -261,13 +262,18 @@ def _is_charged(budget: Budget, task: TaskRef) -> bool:
 def _account(budget: Budget, task: TaskRef, key_id: str, time_zone: str, at_us: int) -> AccountRef:
     window, ends_us = span(budget.window, at_us // _QUARTER_US, time_zone)
     names = _names(budget, task, key_id)
-    mark = CALLS_MARK if budget.counts == "calls" else ""
     return AccountRef(
-        key=mark + "|".join((budget.name, *map(_plain, names), window)),
+        key=_key(budget.counts, budget.name, names, window),
         budget=budget,
         value=names[-1] if names else "",
         ends_us=ends_us,
     )
+
+
+@lru_cache(maxsize=4096)
+def _key(counts: str, name: str, names: tuple[str, ...], window: str) -> str:
+    mark = CALLS_MARK if counts == "calls" else ""
+    return mark + "|".join((name, *map(_plain, names), window))
 
 
 def _pending(account: AccountRef, key_id: str) -> AccountRef:

@@ -1,8 +1,10 @@
 """A call: what routing and fitting may know of a request. Never its text."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, Literal, TypeAlias
+
+from tierwise.values import value
 
 Family: TypeAlias = Literal["anthropic", "openai"]
 """Whose API a call speaks: Messages, or Chat Completions and Responses. A call stays in its family."""
@@ -11,7 +13,7 @@ UNCAPPED: Final = 2**31 - 1
 """In place of a cap that the caller did not give, as only OpenAI's clients may: more than any model writes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Call:
     """One request to the provider, read once at the edge.
 

@@ -1,8 +1,9 @@
 """Changes: edits of a body, each with its reason. What fitting asks for and the wire carries out."""
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
+
+from tierwise.values import value
 
 
 class Removed(Enum):
@@ -15,7 +16,7 @@ REMOVED: Final = Removed.REMOVED
 """In place of a value: the key goes. An object that this leaves empty goes too."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Change:
     """One edit of a body. A key that is to be removed may be absent already."""
 

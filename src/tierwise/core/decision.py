@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Literal
 
 from tierwise.core.policy import Effort, Thinking
+from tierwise.values import value
 
 
 class Why(StrEnum):
@@ -34,7 +35,7 @@ class Why(StrEnum):
     """Nothing declares a task type: the call passes as asked."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Reason:
     """One reason of a decision."""
 
@@ -42,7 +43,7 @@ class Reason:
     sentence: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Decision:
     """What one call is sent as."""
 

@@ -9,9 +9,10 @@ from tierwise.core.changes import Change
 from tierwise.core.ledger import Entry
 from tierwise.core.settlement import Ending
 from tierwise.money import Nanos
+from tierwise.values import value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class ReplyBegan:
     """The provider's status and headers are here."""
 
@@ -23,7 +24,7 @@ class ReplyBegan:
     """How long the provider asks to wait; None where it does not say."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class ReplyEnded:
     """The reply came to its end, or broke."""
 
@@ -49,7 +50,7 @@ class CallerLeft:
     ending: Ending
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Claimed:
     """The budgets answered the call's claim."""
 
@@ -71,7 +72,7 @@ class Waited:
     """Money may have come back, or the time is over."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Recorded:
     """The entry that had to be durable is."""
 
@@ -90,7 +91,7 @@ Event: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Reserve:
     """Ask the budgets, all accounts in one step; answer `Claimed`, or `CallerLeft`."""
 
@@ -118,7 +119,7 @@ class KeepTier:
     tier: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Record:
     """Hand an entry to the ledger. A durable one is waited for: answer `Recorded`, `NotRecorded` or `CallerLeft`."""
 
@@ -126,14 +127,14 @@ class Record:
     durable: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Send:
     """Send the body, changed so; answer `ReplyBegan`, `NoReply` or `CallerLeft`."""
 
     changes: tuple[Change, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Relay:
     """Let the reply's bytes past, up to its final chunk; answer `ReplyEnded` or `CallerLeft`."""
 
@@ -143,12 +144,12 @@ class Relay:
     """Whether the caller is told not to try again, for that was done."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Release:
     """Let the final chunk go."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Settle:
     """Settle the call's reservation: at its cost, which may be nothing; None keeps it at its worst case."""
 

@@ -27,20 +27,19 @@ are accepted because their own bounds would be too high to be of use: more than 
 loop at the provider that reads a long prompt again at every step.
 """
 
-from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from tierwise.core.calibration import UNCALIBRATED, Calibration
 from tierwise.core.call import Call
 from tierwise.core.catalog import find
-from tierwise.core.pricing import PriceBook
+from tierwise.core.pricing import PriceBook, Rates
 from tierwise.money import ATTOS_PER_NANO, Attos, Nanos, round_up
-from tierwise.usage import Metered, Usage, UsageLine
+from tierwise.values import value
 
 CacheWrites: TypeAlias = Literal["none", "5m", "1h"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Contents:
     """What a body tells of the size of its prompt."""
 
@@ -63,7 +62,7 @@ class Contents:
         return not self.attachments and not self.open_ended
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Estimate:
     """The most that a call can cost, as a function of its `max_tokens`."""
 
@@ -121,7 +120,7 @@ def estimate(
     own = by_model(model)
     if own is None:
         return None
-    advised = any(kind.startswith("advisor") for kind in call.tool_types)
+    advised = bool(call.tool_types) and any(kind.startswith("advisor") for kind in call.tool_types)
     names = prices.models() if call.fallbacks or advised else ()
     others = (by_model(name) for name in names if name != model)
     dearest = _dearest([own, *(other for other in others if other is not None)])
@@ -157,22 +156,28 @@ def _by_model(
     call: Call, contents: Contents, model: str, *, tokens: int, prices: PriceBook, at_us: int
 ) -> Estimate | None:
     """Bound one reading by one model: on the dearer card, where it is not sure that fast mode will serve it."""
-    usages = _usages(call, contents, tokens)
+    buckets = _BUCKETS[contents.cache_writes]
+    searches = _SEARCHES if _may_search(call) else 0
     us_only = call.inference_geo == "us"
     cards: list[Estimate] = []
     for fast in (False, True) if call.speed == "fast" else (False,):
-        lines = [
-            UsageLine(model=model, usage=usage, fast=fast, us_only=us_only, batch=call.batch)
-            for usage in usages
-        ]
-        costs = [prices.exact_cost(Metered(lines=(line,)), at_us) for line in lines]
-        if call.family == "openai":
-            costs = [*costs[:2], *(attos for attos in costs[2:] if attos is not None)]
-        known = [attos for attos in costs if attos is not None]
-        if len(known) == len(costs):
-            with_output, *fixed = known
-            cards.append(Estimate(fixed_attos=max(fixed), output_attos_each=with_output - fixed[0]))
+        rates = prices.rates(model, at_us, prompt_tokens=tokens, fast=fast, us_only=us_only, batch=call.batch)
+        if rates is not None and rates.unknown and call.family == "openai":
+            buckets = tuple(name for name in buckets if name == "input_tokens" or name not in rates.unknown)
+        if rates is None or _lacks(rates, buckets, searches):
+            continue
+        dearest = max([getattr(rates, bucket) for bucket in buckets])
+        fixed = tokens * dearest + searches * rates.web_search_requests
+        cards.append(Estimate(fixed_attos=fixed, output_attos_each=rates.output_tokens))
     return _dearest(cards) if cards else None
+
+
+def _lacks(rates: Rates, buckets: tuple[str, ...], searches: int) -> bool:
+    """Whether something that the call can use has no price."""
+    if not rates.unknown:
+        return False
+    used = (*buckets, "output_tokens", *(("web_search_requests",) if searches else ()))
+    return any(bucket in rates.unknown for bucket in used)
 
 
 def _dearest(estimates: list[Estimate]) -> Estimate:
@@ -184,22 +189,12 @@ def _dearest(estimates: list[Estimate]) -> Estimate:
     )
 
 
-def _usages(call: Call, contents: Contents, tokens: int) -> list[Usage]:
-    """The whole prompt in each bucket that it can fall in, plain input first; before them, that one and one token.
-
-    The output token goes with the prompt because a prompt's length decides what its output costs.
-    """
-    searches = _SEARCHES if _may_search(call) else 0
-    fixed = [
-        Usage(**{bucket: tokens}, web_search_requests=searches) for bucket in _BUCKETS[contents.cache_writes]
-    ]
-    return [Usage(input_tokens=tokens, output_tokens=1, web_search_requests=searches), *fixed]
-
-
 def _may_search(call: Call) -> bool:
     """Whether the provider may search: a thread that goes on can hold the tool from an earlier call."""
     thread = call.family == "anthropic" and call.continues_thread
-    return thread or any(kind.startswith("web_search") for kind in call.tool_types)
+    return thread or (
+        bool(call.tool_types) and any(kind.startswith("web_search") for kind in call.tool_types)
+    )
 
 
 def _prompt_tokens(call: Call, contents: Contents, model: str, calibration: Calibration) -> int:

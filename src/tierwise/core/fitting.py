@@ -6,7 +6,6 @@ itself, unbilled.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
@@ -15,9 +14,10 @@ from tierwise.core.catalog import MODELS, Model, nearest_effort, thinks
 from tierwise.core.changes import REMOVED, Change, edit
 from tierwise.core.decision import Decision
 from tierwise.core.matrix import COLUMNS, Column, Ineligible
+from tierwise.values import value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Fitted:
     """The model takes the body with these changes; with none, byte for byte."""
 

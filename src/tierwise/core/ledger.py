@@ -14,9 +14,10 @@ from typing import Final, Literal, TypeAlias
 
 from tierwise.money import Nanos
 from tierwise.usage import Usage
+from tierwise.values import value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Decided:
     """What was asked, what was decided, and why: written before the call leaves."""
 
@@ -66,7 +67,7 @@ class Decided:
     """The caller's own id of the item."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class SetAside:
     """A call's worst case, set aside on its accounts: durable before the call leaves."""
 
@@ -82,7 +83,7 @@ class SetAside:
     """Kind of its text, which goes with how many bytes a token has: `ascii` or `unicode`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Timings:
     """Where a call's time went, in microseconds."""
 
@@ -98,7 +99,7 @@ NO_TIMINGS: Final = Timings(until_sent_us=None, until_first_byte_us=None, until_
 """Of a call that was never sent."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Posted:
     """What a finished call consumed and what that costs."""
 

@@ -16,9 +16,10 @@ from tierwise.core.openai_fitting import asked_usage, fit_openai
 from tierwise.core.policy import Policy
 from tierwise.core.routing import decide
 from tierwise.core.tasks import TaskRef
+from tierwise.values import value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Plan:
     """A call that goes on: what to send, and everything that the ledger says of it."""
 

@@ -24,6 +24,7 @@ Mode: TypeAlias = Literal["route", "observe"]
 """route: decisions act. observe: calls go as asked, and what would have been decided is recorded."""
 
 Durability: TypeAlias = Literal["kill", "power"]
+ClientName: TypeAlias = Literal["direct", "aiohttp"]
 """What an entry survives: the end of the process at any moment, or also a loss of power."""
 
 Scope: TypeAlias = Literal["all", "key", "run", "agent", "type", "task"]
@@ -193,6 +194,8 @@ class Upstream:
     """How long after its reading a call's last retry may begin, in seconds."""
     retry_timeouts: bool = False
     """Whether a call that the provider did not answer in time is made again, though it may bill both."""
+    client: ClientName = "direct"
+    """What makes the connections. Where a proxy is on the way, aiohttp does."""
 
     cap_field: CapField = "max_completion_tokens"
     """How a cap is spelled in a Chat Completions call that brings none."""

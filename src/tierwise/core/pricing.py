@@ -174,6 +174,17 @@ class PriceBook:
         attos = self.exact_cost(metered, at_us)
         return None if attos is None else round_half_even(attos)
 
+    def rates(
+        self, model: str, at_us: int, *, prompt_tokens: int, fast: bool, us_only: bool, batch: bool
+    ) -> "Rates | None":
+        """Return what each token of a call costs whose prompt has this length; None where nobody knows."""
+        dated = self._dated(model, at_us)
+        if dated is None:
+            return None
+        above = dated.above_prompt_tokens
+        is_long = above is not None and prompt_tokens > above
+        return dated.rates[fast << 3 | us_only << 2 | batch << 1 | is_long]
+
     def exact_cost(self, metered: Metered, at_us: int) -> Attos | None:
         """Price a reply as `cost` does, before rounding."""
         total = 0
@@ -216,7 +227,7 @@ class PriceBook:
                 return dated
         return None
 
-    def _rates(self, line: UsageLine, at_us: int) -> "_Rates | None":
+    def _rates(self, line: UsageLine, at_us: int) -> "Rates | None":
         dated = self._dated(line.model, at_us)
         if dated is None:
             return None
@@ -226,7 +237,7 @@ class PriceBook:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Rates:
+class Rates:
     """Attodollars of one token or request, under the names of `Usage`; 0 where unknown."""
 
     card: CardName
@@ -247,7 +258,7 @@ class _Dated:
     price: Price
     from_us: int
     above_prompt_tokens: int | None
-    rates: tuple[_Rates | None, ...]
+    rates: tuple[Rates | None, ...]
     """By fast, US-only, batch and long prompt, read as the four digits of a binary number."""
 
 
@@ -289,7 +300,7 @@ def _dated(price: Price, terms: Terms) -> _Dated:
 
 def _rates(
     price: Price, terms: Terms, *, fast: bool, us_only: bool, batch: bool, is_long: bool
-) -> _Rates | None:
+) -> Rates | None:
     if fast and batch:
         return None  # the provider offers no such combination, so no source gives its price
     name, card = _card(price, fast=fast, is_long=is_long)
@@ -300,7 +311,7 @@ def _rates(
         multiplier = _EXACT.multiply(multiplier, terms.us_only)
     prices = {f"{bucket}_tokens": _token(price, getattr(card, bucket), multiplier) for bucket in BUCKETS}
     prices["web_search_requests"] = _request(terms.server_tools.get(WEB_SEARCH))
-    return _Rates(
+    return Rates(
         card=name,
         unknown=tuple(field for field, attos in prices.items() if attos is None),
         **{field: attos or 0 for field, attos in prices.items()},
@@ -354,7 +365,7 @@ def _undated(model: str) -> str:
 _DATED: Final = re.compile(r"-\d{4}-\d\d-\d\d", re.ASCII)
 
 
-def _items(line: UsageLine, rates: _Rates | None) -> Iterable[CostItem]:
+def _items(line: UsageLine, rates: Rates | None) -> Iterable[CostItem]:
     for bucket in (*(f"{bucket}_tokens" for bucket in BUCKETS), "web_search_requests"):
         quantity = getattr(line.usage, bucket)
         if quantity:

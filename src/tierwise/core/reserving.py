@@ -25,9 +25,10 @@ from tierwise.core.planning import Plan, Refused, moved
 from tierwise.core.policy import Budget, Contract, cap_floor
 from tierwise.core.pricing import PriceBook
 from tierwise.money import Nanos, format_usd
+from tierwise.values import value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Asker:
     """What stays the same of a call, however often it asks."""
 
@@ -44,7 +45,7 @@ class Asker:
     calibration: Calibration
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Asking:
     """A planned call, and the claim that it makes before it may go."""
 

@@ -7,6 +7,7 @@ stronger tier that can, else the nearest weaker one.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -174,26 +175,36 @@ def _nearest_free(wanted: str, policy: Policy, barred: Mapping[str, str]) -> Tie
 
 
 def _how_declared(task: TaskRef) -> Reason:
-    if task.unknown_type is not None:
-        meant = f"; {task.nearest_type} is the nearest known" if task.nearest_type else ""
-        return Reason(
-            why=Why.UNKNOWN_TYPE,
-            sentence=f"The policy has no task type {task.unknown_type!r}{meant}: the default contract applies.",
-        )
-    match task.declared:
+    if task.unknown_type is None:
+        return _declared(task.declared, task.type)
+    meant = f"; {task.nearest_type} is the nearest known" if task.nearest_type else ""
+    return Reason(
+        why=Why.UNKNOWN_TYPE,
+        sentence=f"The policy has no task type {task.unknown_type!r}{meant}: the default contract applies.",
+    )
+
+
+@lru_cache(maxsize=1024)
+def _declared(how: Declared, task_type: str | None) -> Reason:
+    match how:
         case Declared.MODEL:
-            sentence = f"The model name declares the task type {task.type}."
+            sentence = f"The model name declares the task type {task_type}."
         case Declared.HEADER:
-            sentence = f"The header declares the task type {task.type}."
+            sentence = f"The header declares the task type {task_type}."
         case _:
-            sentence = f"A match rule recognises the task type {task.type}."
+            sentence = f"A match rule recognises the task type {task_type}."
     return Reason(why=Why.DECLARED, sentence=sentence)
 
 
 def _why_wanted(contract: Contract, wanted: str) -> Reason:
     if contract.tier == wanted:
-        return Reason(why=Why.CONTRACT, sentence=f"The contract of {contract.name} names the tier {wanted}.")
+        return _named(contract.name, wanted)
     return Reason(why=Why.CONVERSATION, sentence=f"Its conversation is on the tier {wanted} and stays there.")
+
+
+@lru_cache(maxsize=1024)
+def _named(contract: str, tier: str) -> Reason:
+    return Reason(why=Why.CONTRACT, sentence=f"The contract of {contract} names the tier {tier}.")
 
 
 def _passed_over(barred: Mapping[str, str]) -> tuple[Reason, ...]:

@@ -18,9 +18,10 @@ from tierwise.core.pricing import PriceBook
 from tierwise.core.tasks import LONGEST_ID, virtual_type
 from tierwise.money import Nanos
 from tierwise.usage import Metered, Usage, UsageLine
+from tierwise.values import value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Ending:
     """How a call ended, as the wire tells it."""
 
@@ -76,7 +77,7 @@ def decided_entry(
         selection_probability=decision.selection_probability if decision else 1.0,
         reasons=(plan.refusal.sentence,)
         if isinstance(plan, Refused)
-        else tuple(reason.sentence for reason in plan.decision.reasons),
+        else tuple([reason.sentence for reason in plan.decision.reasons]),
         changes=tuple(map(describe, plan.changes)) if isinstance(plan, Plan) else (),
         purpose=purpose,
         attempt=attempt.number,
@@ -168,8 +169,8 @@ def at_equal_tokens(metered: Metered, *, model: str, prices: PriceBook, at_us: i
 
     Counts are converted where the models' tokenizers differ. Fast mode is left out: it is the served model's.
     """
-    lines = tuple(_moved(line, model) for line in metered.lines)
-    return prices.cost(Metered(lines=lines), at_us)
+    lines = [_moved(line, model) for line in metered.lines]
+    return prices.cost(Metered(lines=tuple(lines)), at_us)
 
 
 def _ending(
@@ -201,10 +202,14 @@ def _posted(
     cost = None if ending.unbilled is None else prices.cost(metered, priced_us)
     sent = models.decided if models.acts else models.requested
 
+    known = {sent: cost}
+
     def at(model: str) -> Nanos | None:
-        if model == sent or ending.unbilled is None:
-            return cost
-        return at_equal_tokens(metered, model=model, prices=prices, at_us=priced_us)
+        if ending.unbilled is None:
+            return None
+        if model not in known:
+            known[model] = at_equal_tokens(metered, model=model, prices=prices, at_us=priced_us)
+        return known[model]
 
     return Posted(
         call_id=call_id,

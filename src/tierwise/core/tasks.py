@@ -1,7 +1,6 @@
 """What kind of task a call belongs to: a virtual model name, a header, a match rule, or nothing; in this order."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Final
@@ -9,9 +8,12 @@ from typing import Final
 from tierwise.core.call import Call
 from tierwise.core.policy import DEFAULT_TYPE, MatchRule, Policy
 from tierwise.names import nearest
+from tierwise.values import value
 
 VIRTUAL_PREFIXES: Final = ("task/", "task-")
 """What a virtual model name begins with; the second is for clients that refuse a slash."""
+_PREFIX_LENGTH: Final = 5
+"""Of each of them."""
 
 TASK_TYPE_HEADER: Final = "x-tierwise-task-type"
 TASK_ID_HEADER: Final = "x-tierwise-task-id"
@@ -35,7 +37,7 @@ class Declared(StrEnum):
     UNDECLARED = "undeclared"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class TaskRef:
     """The task that a call belongs to, as far as the call tells."""
 
@@ -53,10 +55,9 @@ class TaskRef:
 
 def virtual_type(model: str) -> str | None:
     """Return the task type that a virtual model name declares; None for a provider's id."""
-    for prefix in VIRTUAL_PREFIXES:
-        if model.startswith(prefix):
-            return model[len(prefix) :]
-    return None
+    if not model.startswith(VIRTUAL_PREFIXES):
+        return None
+    return model[_PREFIX_LENGTH:]
 
 
 def name_task(call: Call, *, policy: Policy) -> TaskRef:

@@ -13,11 +13,12 @@ from tierwise.core.planning import Plan, Refused, plan
 from tierwise.core.reserving import Asked, ask, is_counted
 from tierwise.core.tasks import TaskRef, continues, conversation_key, name_task
 from tierwise.stores.conversations import Conversations
+from tierwise.values import value
 from tierwise.wire.dialects import MESSAGES, Dialect
 from tierwise.wire.requests import Body, read_request
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Reading:
     """A call as it was read, before it is decided."""
 
@@ -37,7 +38,7 @@ class Reading:
     dialect: Dialect = MESSAGES
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Opened:
     """A call on its way: what it is, and the machine that sees it through."""
 

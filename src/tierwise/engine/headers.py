@@ -153,8 +153,9 @@ def outgoing_headers(
         if name not in _NOT_SENT and name not in named and not name.startswith(_OURS)
     ]
     sent.append(_PLAIN)
-    asked = b",".join(value for name, value in sent if name == _BETA)
-    sent.extend((_BETA, beta) for beta in betas if beta not in asked)
+    if betas:
+        asked = b",".join(value for name, value in sent if name == _BETA)
+        sent.extend((_BETA, beta) for beta in betas if beta not in asked)
     if key is not None and not has_credential(headers):
         sent.append((b"x-api-key", key.encode("latin-1")))
     return sent

@@ -49,12 +49,18 @@ class SyncLedger(Protocol):
 
 
 class LoopLedger:
-    """A group commit whose acknowledgements come to one event loop, one call a batch."""
+    """A group commit for the coroutines of one event loop.
+
+    Entries go to the writer together, those of one turn of the loop, and acknowledgements come back so: a busy loop
+    wakes the writer, and is woken, once for many calls.
+    """
 
     def __init__(self, store: EntryStore, loop: asyncio.AbstractEventLoop) -> None:
         """Write to `store`, acknowledge on `loop`."""
         self._loop = loop
         self._commits: GroupCommit[asyncio.Future[bool]] = GroupCommit(store, acknowledge=self._from_writer)
+        self._turn: list[tuple[Entry, asyncio.Future[bool] | None]] = []
+        """The entries of this turn of the loop."""
 
     @property
     def trouble(self) -> str | None:
@@ -63,17 +69,28 @@ class LoopLedger:
 
     def put(self, entry: Entry) -> None:
         """Hand in an entry."""
-        self._commits.put(entry)
+        self._hand_in(entry, None)
 
     async def record(self, entry: Entry) -> bool:
         """Hand in an entry and wait until it is durable; False when the wait was given up."""
-        durable = self._loop.create_future()
-        self._commits.put(entry, durable)
+        durable: asyncio.Future[bool] = self._loop.create_future()
+        self._hand_in(entry, durable)
         return await durable
 
     def close(self) -> None:
-        """Write what is left and close the store."""
+        """Write what is left and close the store: from any thread, once nothing more is handed in."""
+        self._end_turn()
         self._commits.close()
+
+    def _hand_in(self, entry: Entry, waiter: asyncio.Future[bool] | None) -> None:
+        if not self._turn:
+            self._loop.call_soon(self._end_turn)
+        self._turn.append((entry, waiter))
+
+    def _end_turn(self) -> None:
+        turn, self._turn = self._turn, []
+        if turn:
+            self._commits.put_all(turn)
 
     def _from_writer(self, waiters: Sequence[asyncio.Future[bool]], durable: bool) -> None:  # noqa: FBT001 — the writer's call
         _tell(self._loop, waiters, durable=durable)

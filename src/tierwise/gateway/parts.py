@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tierwise.config import Book
+from tierwise.core.ledger import Entry
 from tierwise.engine.auditor import Auditor
 from tierwise.engine.balances import Balances, hold_balances, upkeep_of
 from tierwise.engine.batches import BatchDesk
@@ -25,7 +26,7 @@ from tierwise.gateway.reload import PolicyFile
 from tierwise.gateway.warn_post import WarnPost
 from tierwise.stores.conversations import Conversations
 from tierwise.stores.ledger.opening import open_ledger, read_ledger, shown
-from tierwise.upstream.client import HttpUpstream
+from tierwise.upstream.client import open_upstream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,10 +80,14 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
     new_id = call_ids()
     desk = Desk(settings.book, conversations=Conversations(), clock=now_us, new_id=new_id)
     ledger = LoopLedger(open_ledger(settings.ledger, durability=policy.durability), loop)
-    upstream = HttpUpstream(policy.upstream)
-    openai = None if policy.openai is None else HttpUpstream(policy.openai.upstream)
+    upstream = open_upstream(policy.upstream)
+    openai = None if policy.openai is None else open_upstream(policy.openai.upstream)
     balances = await asyncio.to_thread(hold_balances, settings.ledger, store=policy.budget_store)
-    upkeep = upkeep_of(balances, settings.ledger, desk=desk, put=ledger.put, clock=now_us)
+
+    def put(entry: Entry) -> None:
+        loop.call_soon_threadsafe(ledger.put, entry)  # upkeep has a thread of its own
+
+    upkeep = upkeep_of(balances, settings.ledger, desk=desk, put=put, clock=now_us)
     warn_url = settings.warn_url or policy.warn_url
     post = None if warn_url is None else WarnPost(warn_url)
     policy_file = None if settings.policy_path is None else PolicyFile(settings.policy_path, desk)

@@ -4,14 +4,15 @@ Twice, for coroutines and for threads.
 """
 
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Protocol, TypeAlias
+
+from tierwise.values import value
 
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 """Header names, lower case, and values, in order, as they were on the wire."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Outgoing:
     """One request to the provider."""
 

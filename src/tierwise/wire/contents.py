@@ -21,12 +21,13 @@ def measure(raw: bytes, call: Call) -> Contents:
     """
     opaque = call.continues_thread or HIDDEN.search(raw) is not None
     served = _runs_at_provider(call)
+    connected = b'"mcp_servers"' in raw
     return Contents(
         body_bytes=len(raw),
         attachments=_blocks(raw, b"image"),
-        open_ended=opaque or served or _refers(raw),
+        open_ended=opaque or served or connected or _refers(raw),
         cache_writes="1h" if opaque else _cache_writes(raw),
-        grows=opaque or served or b'"mcp_servers"' in raw,
+        grows=opaque or served or connected,
         kind="ascii" if raw.isascii() else "unicode",
     )
 
@@ -37,17 +38,18 @@ HIDDEN: Final = re.compile(rb"\\u00(?:31|5[fF]|6[1-9a-fA-F]|7[0-9aA])")
 _CLIENT_RUN: Final = ("bash_", "computer_", "memory_", "text_editor_")
 """The provider's tools that the caller runs: what they return comes in the next body."""
 
-_REFERENCES: Final = (b'"file_id"', b'"mcp_servers"', b'"container"')
-_REFERRING_BLOCKS: Final = (b"url", b"document")
-"""Sources by URL, and documents: a page is billed as text and as an image, and the body has neither."""
-
 
 def _runs_at_provider(call: Call) -> bool:
-    return any(not kind.startswith(_CLIENT_RUN) for kind in call.tool_types)
+    return bool(call.tool_types) and any(not kind.startswith(_CLIENT_RUN) for kind in call.tool_types)
 
 
 def _refers(raw: bytes) -> bool:
-    return any(word in raw for word in _REFERENCES) or any(_blocks(raw, kind) for kind in _REFERRING_BLOCKS)
+    """Whether it names a file or a container, or has sources by URL, or documents.
+
+    A document's page is billed as text and as an image, and the body has neither.
+    """
+    named = b'"file_id"' in raw or b'"container"' in raw
+    return named or _blocks(raw, b"url") > 0 or _blocks(raw, b"document") > 0
 
 
 def _blocks(raw: bytes, kind: bytes) -> int:

@@ -36,7 +36,11 @@ def required(fields: Mapping[str, Raw], name: str, decode: Any, kind: str) -> An
 
 def object_of(fields: Mapping[str, Raw], name: str) -> Mapping[str, Raw]:
     """The fields of an inner object, undecoded; none where the field is absent or is something else."""
-    return decoded(fields.get(name), decode_fields) or {}
+    raw = fields.get(name)
+    return _NO_FIELDS if raw is None else decoded(raw, decode_fields) or _NO_FIELDS
+
+
+_NO_FIELDS: Final[Mapping[str, Raw]] = {}
 
 
 def has_field(fields: Mapping[str, Raw], name: str) -> bool:
@@ -46,12 +50,12 @@ def has_field(fields: Mapping[str, Raw], name: str) -> bool:
 
 def text_of(raw: Raw | None) -> str | None:
     """A string; None where it is absent or is something else."""
-    return decoded(raw, decode_text)
+    return None if raw is None else decoded(raw, decode_text)
 
 
 def whole_of(raw: Raw | None) -> int | None:
     """A whole number; None where it is absent or is something else."""
-    return decoded(raw, decode_whole)
+    return None if raw is None else decoded(raw, decode_whole)
 
 
 def decoded(raw: Raw | None, decode: Any) -> Any:

@@ -6,15 +6,15 @@ is there, says the same for each part, with that part's model, and includes what
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
 from tierwise.usage import Metered, Usage, UsageLine
+from tierwise.values import value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class ReplyFacts:
     """What the ledger needs to know of a reply."""
 
@@ -129,22 +129,23 @@ def metered(usage: WireUsage | None, model: str | None) -> Metered | None:
         return None
     searches = usage.server_tool_use.web_search_requests if usage.server_tool_use else None
     parts: Sequence[WireUsage | Iteration] = usage.iterations or (usage,)
-    if any(part.input_tokens is None or part.output_tokens is None for part in parts):
-        return None
-    lines = tuple(
-        UsageLine(
+    lines: list[UsageLine] = []
+    for part in parts:
+        if part.input_tokens is None or part.output_tokens is None:
+            return None
+        buckets = _buckets(part, searches=0 if lines else searches or 0)
+        if not _plausible(buckets):
+            return None
+        line = UsageLine(
             model=part.model or model if isinstance(part, Iteration) else model,
-            usage=_buckets(part, searches=(searches or 0) if index == 0 else 0),
+            usage=buckets,
             fast=usage.speed == "fast",
             us_only=usage.inference_geo == "us",
             batch=usage.service_tier == "batch",
         )
-        for index, part in enumerate(parts)
-    )
-    if not all(_plausible(line.usage) for line in lines):
-        return None
+        lines.append(line)
     thinking = usage.output_tokens_details.thinking_tokens if usage.output_tokens_details else None
-    return Metered(lines=lines, thinking_tokens=thinking if _is_count(thinking) else None)
+    return Metered(lines=tuple(lines), thinking_tokens=thinking if _is_count(thinking) else None)
 
 
 def _buckets(part: WireUsage | Iteration, *, searches: int) -> Usage:
@@ -172,12 +173,12 @@ _LARGEST_COUNT: Final = 2**40
 
 def _plausible(usage: Usage) -> bool:
     return (
-        _is_count(usage.input_tokens)
-        and _is_count(usage.cache_write_5m_tokens)
-        and _is_count(usage.cache_write_1h_tokens)
-        and _is_count(usage.cache_read_tokens)
-        and _is_count(usage.output_tokens)
-        and _is_count(usage.web_search_requests)
+        0 <= usage.input_tokens < _LARGEST_COUNT
+        and 0 <= usage.cache_write_5m_tokens < _LARGEST_COUNT
+        and 0 <= usage.cache_write_1h_tokens < _LARGEST_COUNT
+        and 0 <= usage.cache_read_tokens < _LARGEST_COUNT
+        and 0 <= usage.output_tokens < _LARGEST_COUNT
+        and 0 <= usage.web_search_requests < _LARGEST_COUNT
     )
 
 

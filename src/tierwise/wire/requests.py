@@ -6,7 +6,6 @@ are not known yet survive a rewrite.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from typing import Annotated, Any, Final, cast
@@ -17,6 +16,7 @@ from msgspec import Raw
 from tierwise.core.call import Call
 from tierwise.core.changes import REMOVED, Change
 from tierwise.errors import MalformedRequest
+from tierwise.values import value
 from tierwise.wire.fields import (
     TRUE,
     UNREADABLE,
@@ -36,7 +36,7 @@ _LARGEST_CAP: Final = 2**31 - 1
 SAMPLING: Final = ("temperature", "top_p", "top_k")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Body:
     """A request's body: as it came, and its top-level fields, undecoded."""
 

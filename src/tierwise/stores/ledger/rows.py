@@ -169,17 +169,28 @@ _DECODERS: Final[Mapping[str, Callable[[str], Audited]]] = {
 
 def sorted_rows(entries: Sequence[Entry]) -> tuple[tuple[Columns, list[Row]], ...]:
     """The rows of a batch, by kind of row, in the order in which the entries of one call come."""
-    endings = [entry for entry in entries if isinstance(entry, Posted | Failed)]
-    return (
-        (DECIDED, [decided_row(entry) for entry in entries if isinstance(entry, Decided)]),
-        (SET_ASIDE, [set_aside_row(entry) for entry in entries if isinstance(entry, SetAside)]),
-        (ENDING, [ending_row(entry) for entry in endings if entry.batch_id is None]),
-        (ITEM_ENDING, [item_ending_row(entry) for entry in endings if entry.batch_id is not None]),
-        (SETTLED, [settled_row(entry) for entry in entries if isinstance(entry, Settled)]),
-        (TOPPED_UP, [topped_up_row(entry) for entry in entries if isinstance(entry, ToppedUp)]),
-        (BATCHED, [batched_row(entry) for entry in entries if isinstance(entry, Batched)]),
-        (AUDITED, [audited_row(entry) for entry in entries if isinstance(entry, Paired | Graded | Declared)]),
-    )
+    by_kind: dict[Columns, list[Row]] = {columns: [] for columns in KINDS}
+    for entry in entries:
+        columns, row = _ROWS[type(entry)]
+        if isinstance(entry, Posted | Failed) and entry.batch_id is not None:
+            by_kind[ITEM_ENDING].append(item_ending_row(entry))
+        else:
+            by_kind[columns].append(row(entry))
+    return tuple(by_kind.items())
+
+
+_ROWS: Final[Mapping[type[Entry], tuple[Columns, Callable[[Any], Row]]]] = {
+    Decided: (DECIDED, decided_row),
+    SetAside: (SET_ASIDE, set_aside_row),
+    Posted: (ENDING, ending_row),
+    Failed: (ENDING, ending_row),
+    Settled: (SETTLED, settled_row),
+    ToppedUp: (TOPPED_UP, topped_up_row),
+    Batched: (BATCHED, batched_row),
+    Paired: (AUDITED, audited_row),
+    Graded: (AUDITED, audited_row),
+    Declared: (AUDITED, audited_row),
+}
 
 
 def _counts(usage: Usage | None) -> Row:

@@ -14,6 +14,7 @@ import logging
 import sqlite3
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -259,7 +260,7 @@ def _inserts(columns: Columns, rows: Sequence[Row]) -> list[tuple[str, Row]]:
     done = 0
     while done < len(rows):
         size = min(ROWS_A_STATEMENT, 1 << ((len(rows) - done).bit_length() - 1))
-        values = tuple(value for row in rows[done : done + size] for value in row)
+        values = tuple(chain.from_iterable(rows[done : done + size]))
         statements.append((_INSERTS[columns, size], values))
         done += size
     return statements

@@ -21,6 +21,7 @@ PATIENCE_S: Final = 5.0
 """How long a waiter waits for a ledger that cannot be written, in seconds."""
 RETRY_S: Final = 0.25
 LARGEST_BATCH: Final = 512
+"""A batch that has so many entries takes in no more."""
 
 W = TypeVar("W")
 
@@ -46,10 +47,10 @@ class _Item(Generic[W]):
 
     __slots__ = ("entry", "until", "waiter")
 
-    def __init__(self, entry: Entry, waiter: W | None) -> None:
+    def __init__(self, entry: Entry, waiter: W | None, until: float) -> None:
         self.entry = entry
         self.waiter = waiter
-        self.until = time.monotonic() + PATIENCE_S
+        self.until = until
 
 
 class GroupCommit(Generic[W]):
@@ -67,13 +68,18 @@ class GroupCommit(Generic[W]):
         self._ends_at: float | None = None
         self._store = store
         self._acknowledge = acknowledge
-        self._queue: SimpleQueue[_Item[W] | None] = SimpleQueue()
+        self._queue: SimpleQueue[Sequence[_Item[W]] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="tierwise-ledger", daemon=True)
         self._thread.start()
 
     def put(self, entry: Entry, waiter: W | None = None) -> None:
         """Hand in an entry; `waiter` is acknowledged once it is durable, or has waited for too long."""
-        self._queue.put(_Item(entry, waiter))
+        self.put_all(((entry, waiter),))
+
+    def put_all(self, entries: Sequence[tuple[Entry, W | None]]) -> None:
+        """Hand in several entries, each with its waiter, and wake the writer once for all of them."""
+        until = time.monotonic() + PATIENCE_S
+        self._queue.put([_Item(entry, waiter, until) for entry, waiter in entries])
 
     def close(self) -> None:
         """Write what is left, close the store, end the thread.
@@ -93,14 +99,14 @@ class GroupCommit(Generic[W]):
                 self._write(batch)
         self._store.close()
 
-    def _gather(self, batch: list[_Item[W]], item: _Item[W] | None) -> bool:
-        """Add an item and what else is there to a batch; False at the end."""
+    def _gather(self, batch: list[_Item[W]], items: Sequence[_Item[W]] | None) -> bool:
+        """Add some items and what else is there to a batch; False at the end."""
         with suppress(Empty):
-            while item is not None:
-                batch.append(item)
+            while items is not None:
+                batch.extend(items)
                 if len(batch) >= LARGEST_BATCH:
                     return True
-                item = self._queue.get_nowait()
+                items = self._queue.get_nowait()
             return False
         return True
 
@@ -135,11 +141,11 @@ class GroupCommit(Generic[W]):
         """Add to a batch that waits what came meanwhile; the end stays for `_run` to find."""
         with suppress(Empty):
             while True:
-                item = self._queue.get_nowait()
-                if item is None:
+                items = self._queue.get_nowait()
+                if items is None:
                     self._queue.put(None)
                     return
-                batch.append(item)
+                batch.extend(items)
 
     def _tell_late(self, batch: list[_Item[W]], now: float) -> None:
         """Tell those who have waited for too long, whatever became of their entries."""
