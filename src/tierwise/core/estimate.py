@@ -162,9 +162,11 @@ def _by_model(
     cards: list[Estimate] = []
     for fast in (False, True) if call.speed == "fast" else (False,):
         rates = prices.rates(model, at_us, prompt_tokens=tokens, fast=fast, us_only=us_only, batch=call.batch)
-        if rates is not None and rates.unknown and call.family == "openai":
-            buckets = tuple(name for name in buckets if name == "input_tokens" or name not in rates.unknown)
-        if rates is None or _lacks(rates, buckets, searches):
+        if rates is None:
+            continue
+        if call.family == "openai":  # where no price is given for the cache, there may be none
+            buckets = ("input_tokens", *(each for each in buckets[1:] if each not in rates.unknown))
+        if _lacks(rates, buckets, searches):
             continue
         dearest = max([getattr(rates, bucket) for bucket in buckets])
         fixed = tokens * dearest + searches * rates.web_search_requests
@@ -191,10 +193,9 @@ def _dearest(estimates: list[Estimate]) -> Estimate:
 
 def _may_search(call: Call) -> bool:
     """Whether the provider may search: a thread that goes on can hold the tool from an earlier call."""
-    thread = call.family == "anthropic" and call.continues_thread
-    return thread or (
-        bool(call.tool_types) and any(kind.startswith("web_search") for kind in call.tool_types)
-    )
+    if call.family == "anthropic" and call.continues_thread:
+        return True
+    return bool(call.tool_types) and any(kind.startswith("web_search") for kind in call.tool_types)
 
 
 def _prompt_tokens(call: Call, contents: Contents, model: str, calibration: Calibration) -> int:

@@ -115,8 +115,8 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
     if settings.key_file is not None:
         beside.append(KeyFile(settings.key_file, settings.key, partial(setattr, parts, "key")).watch())
     if settings.openai_key_file is not None:
-        put = partial(setattr, parts, "openai_key")
-        beside.append(KeyFile(settings.openai_key_file, settings.openai_key, put).watch())
+        take = partial(setattr, parts, "openai_key")
+        beside.append(KeyFile(settings.openai_key_file, settings.openai_key, take).watch())
     tasks = [asyncio.create_task(each) for each in beside]
     upkeep.start()
     try:
