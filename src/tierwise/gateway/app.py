@@ -12,6 +12,7 @@ from tierwise.gateway.asgi import Message, Receive, Scope, Send, answer
 from tierwise.gateway.door import UNKNOWN_KEY
 from tierwise.gateway.errors import answer_error, turn_away
 from tierwise.gateway.messages import Parts, messages
+from tierwise.gateway.outcomes import outcomes
 from tierwise.gateway.passthrough import pass_through
 
 log = logging.getLogger("tierwise.gateway")
@@ -50,6 +51,8 @@ class Gateway:
                 await answer_error(
                     noted, "not-found", f"There is no {path} here; {normpath(path)} there may be."
                 )
+            elif path == "/tierwise/outcomes" and scope["method"] == "POST":
+                await outcomes(scope, receive, noted, parts)
             elif path.startswith("/v1/"):
                 await pass_through(scope, receive, noted, parts)
             else:

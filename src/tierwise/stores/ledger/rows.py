@@ -12,6 +12,7 @@ from tierwise.core.ledger import (
     Entry,
     Failed,
     Graded,
+    Outcome,
     Paired,
     Posted,
     SetAside,
@@ -44,7 +45,7 @@ TOPPED_UP: Final[Columns] = ("call_id", "kind", "at_us", "account", "amount_nano
 """The call's place holds the entry's own id."""
 
 AUDITED: Final[Columns] = ("call_id", "kind", "at_us", "data")
-"""The call's place holds the id of the pair or of the line; `data` is the whole entry as JSON."""
+"""The call's place holds the id of the pair, of the line or of the outcome; `data` is the whole entry as JSON."""
 
 ONCE: Final = (SETTLED, TOPPED_UP, AUDITED)
 """Of these the first of an id is kept, and another is ignored: whoever tells them may tell them again."""
@@ -124,7 +125,7 @@ def told(row: Record) -> Settled | ToppedUp:
     )
 
 
-def audited_row(entry: Audited) -> Row:
+def audited_row(entry: Audited | Outcome) -> Row:
     """The values of the columns `AUDITED`."""
     match entry:
         case Paired(pair_id=own_id):
@@ -133,6 +134,8 @@ def audited_row(entry: Audited) -> Row:
             kind = "graded"
         case Declared(line=own_id):
             kind = "declared"
+        case Outcome(outcome_id=own_id):
+            kind = "outcome"
     return (own_id, kind, entry.at_us, _encode(entry).decode())
 
 
@@ -148,6 +151,14 @@ _DECODERS: Final[Mapping[str, Callable[[str], Audited]]] = {
 }
 
 
+def outcome(row: Record) -> Outcome:
+    """The outcome of a row that has the columns `AUDITED`."""
+    return _decode_outcome(row["data"])
+
+
+_decode_outcome: Final = msgspec.json.Decoder(Outcome).decode
+
+
 def sorted_rows(entries: Sequence[Entry]) -> tuple[tuple[Columns, list[Row]], ...]:
     """The rows of a batch, by kind of row, in the order in which the entries of one call come."""
     return (
@@ -156,8 +167,12 @@ def sorted_rows(entries: Sequence[Entry]) -> tuple[tuple[Columns, list[Row]], ..
         (ENDING, [ending_row(entry) for entry in entries if isinstance(entry, Posted | Failed)]),
         (SETTLED, [settled_row(entry) for entry in entries if isinstance(entry, Settled)]),
         (TOPPED_UP, [topped_up_row(entry) for entry in entries if isinstance(entry, ToppedUp)]),
-        (AUDITED, [audited_row(entry) for entry in entries if isinstance(entry, Paired | Graded | Declared)]),
+        (AUDITED, [audited_row(entry) for entry in entries if isinstance(entry, _IN_DATA)]),
     )
+
+
+_IN_DATA: Final = (Paired, Graded, Declared, Outcome)
+"""Kinds of entries whose row is their `data`."""
 
 
 def _counts(usage: Usage | None) -> Row:

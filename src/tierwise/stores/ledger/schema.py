@@ -191,5 +191,8 @@ MIGRATIONS: Final[tuple[str, ...]] = (
 
     CREATE INDEX entries_audited ON entries (seq) WHERE kind IN ('paired', 'graded', 'declared');
     """,
+    """
+    CREATE INDEX entries_outcomes ON entries (seq) WHERE kind = 'outcome';
+    """,
 )
 """In order; the file's `user_version` counts those that it has."""
