@@ -59,6 +59,6 @@ def test_old_outcomes_are_pruned_with_the_calls_of_their_time(ledger: Ledger) ->
 def test_a_copy_has_them(ledger: Ledger, tmp_path: Path) -> None:
     ledger.write([decided(), posted(), outcome()])
     with closing(open_ledger(tmp_path / "copy")) as copy:
-        copy_ledger(ledger, copy, progress=lambda *_: None)
+        copy_ledger(ledger, copy, progress=lambda done, total: None)
 
         assert list(outcomes(copy, since_us=0)) == [outcome()]
