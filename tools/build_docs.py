@@ -131,8 +131,9 @@ def _help(command: Any, context: Any) -> list[str]:
 _UNSAID: Final[Mapping[str, str]] = {
     "seq": "Place in the order of writing.",
     "call_id": "The call, as the reply's header `x-tierwise-call-id` names it; of a top-up, the entry's own id; "
-    "of `paired` and `graded`, the pair's; of `declared`, the line's.",
-    "kind": "`decided`, `set-aside`, `posted`, `failed`, `settled`, `topped-up`, `paired`, `graded` or `declared`.",
+    "of `paired` and `graded`, the pair's; of `declared`, the line's; of `outcome`, its own.",
+    "kind": "`decided`, `set-aside`, `posted`, `failed`, `settled`, `topped-up`, `paired`, `graded`, `declared` or "
+    "`outcome`.",
     "task_id": "The task, as the header `x-tierwise-task-id` names it.",
     "run_id": "The run, as `x-tierwise-run-id` names it, else `x-claude-code-session-id`.",
     "agent": "The agent, as `x-tierwise-agent` names it, else `x-claude-code-agent-id`.",
@@ -148,7 +149,7 @@ _UNSAID: Final[Mapping[str, str]] = {
     "case is taken.",
     "who": "Who raised the limit.",
     "why": "And why.",
-    "data": "Of the audit's entries: all their fields, as a JSON object.",
+    "data": "Of the audit's entries and of outcomes: all their fields, as a JSON object.",
 }
 """Meanings of the columns whose fields have no docstring, for their names say enough where they stand."""
 
@@ -192,7 +193,8 @@ def ledger_page() -> str:
         "and every DELETE but that of `tierwise ledger prune`. A call has one entry `decided` and, once it has ended,",
         "one entry `posted` or `failed`; under a budget, one `set-aside` between them; and one `settled`, where its",
         "cost was told later. A `topped-up` is no call's: it raises the limit of an account. Nor are `paired`,",
-        "`graded` and `declared`, the audit's evidence, which have all their fields in `data`. Amounts are whole",
+        "`graded` and `declared`, the audit's evidence, and `outcome`, what somebody tells of a task or a",
+        "run: they have all their fields in `data`. Amounts are whole",
         "nanodollars (10⁻⁹ US dollars), times are microseconds, `reasons`, `changes` and `accounts` are JSON lists of",
         "strings, `acts` and `stream` are 0 or 1. NULL is unknown, or not of this kind of entry; it is never zero.",
         "Prompts and replies are not recorded.",
@@ -305,7 +307,7 @@ def _filled_by(column: str) -> Iterator[str]:
         if column in names | {"seq", "kind", "call_id"}:
             yield _kind_name(kind)
     if column in {"seq", *AUDITED}:
-        yield from map(_kind_name, (ledger.Paired, ledger.Graded, ledger.Declared))
+        yield from map(_kind_name, (ledger.Paired, ledger.Graded, ledger.Declared, ledger.Outcome))
 
 
 def _kind_name(kind: type) -> str:

@@ -7,6 +7,7 @@
     ├── MissingExtra          a command needs a package that is not installed
     ├── MalformedRequest      a body that cannot be read as the call that its path names
     │   └── UnsupportedRequest    a call that may cost money which no entry would tell of
+    ├── MalformedOutcome      an outcome that does not say what it is about, or how that came out
     ├── MalformedReport       a file that cannot be read as the provider's report
     ├── MalformedPair         a recorded pair of the audit that cannot be read
     ├── UnknownTaskType       a task type that the policy does not know and has no default for
@@ -23,6 +24,7 @@
     ├── NeedsBudgetStore      several processes are to hold one set of balances, and nothing shares them
     ├── NeedsProviderKey      the policy has clients, and the gateway no key of its own for the provider
     ├── UnsafeKey             the provider's key cannot be taken from where it is
+    ├── NoSession             an outcome is told, and not one session is open, or several are
     ├── NeedsLedger           the policy has budgets, and nothing records what counts against them
     ├── CallerGone            whoever made the call no longer takes the reply
     └── UpstreamError         the provider gave no reply
@@ -131,6 +133,17 @@ class MalformedRequest(TierwiseError):
 
 class UnsupportedRequest(MalformedRequest):
     """A call that may cost money which no entry would tell of."""
+
+
+@dataclass(kw_only=True, eq=False)
+class MalformedOutcome(TierwiseError):
+    """An outcome that does not say what it is about, or how that came out."""
+
+    why: str
+
+    def describe(self) -> str:
+        """What is wrong with it."""
+        return self.why
 
 
 @dataclass(kw_only=True, eq=False)
@@ -301,6 +314,17 @@ class NeedsLedger(TierwiseError):
             "the policy has hard budgets, which hold only where every call is recorded: give a ledger, "
             'such as ledger="tierwise.sqlite3"'
         )
+
+
+@dataclass(kw_only=True, eq=False)
+class NoSession(TierwiseError):
+    """An outcome is told, and it is not clear to which session."""
+
+    sessions: int
+
+    def describe(self) -> str:
+        """How many there are, and what to write."""
+        return f"{self.sessions or 'no'} sessions are open here: give the one whose ledger takes it, as session=…"
 
 
 class CallerGone(TierwiseError):

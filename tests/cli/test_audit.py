@@ -117,6 +117,26 @@ def test_machines_get_counts_and_amounts_in_whole_nanodollars(tmp_path: Path) ->
     assert line["stake_nanos_a_day"]["amount"] == usd("90")
 
 
+def test_what_a_further_dollar_buys_is_told_where_every_pair_is_graded(tmp_path: Path) -> None:
+    graded = [*day_of_synthesis(), *(pair(number, number % 2 - 1) for number in range(40))]
+    options = files(tmp_path, graded)
+
+    (line,) = json.loads(told("list", "--json", *options))["lines"]
+
+    value = line["value_per_usd"]
+    assert value["amount"] == pytest.approx(0.5 / 0.09)
+    assert value["low"] < value["amount"] < value["high"]
+    assert "5.6 tasks (" in told("list", *options)
+
+
+def test_with_an_open_pair_nobody_can_say_what_a_dollar_buys(tmp_path: Path) -> None:
+    entries = [*day_of_synthesis(), pair(1, 0), pair(2, None)]
+
+    (line,) = json.loads(told("list", "--json", *files(tmp_path, entries)))["lines"]
+
+    assert line["value_per_usd"] is None
+
+
 # --- Recorded pairs.
 
 

@@ -7,6 +7,7 @@ from tierwise.core.ledger import (
     Decided,
     Failed,
     Fault,
+    Outcome,
     Posted,
     SetAside,
     Settled,
@@ -117,3 +118,15 @@ def topped_up(entry_id: str = "t1", **changes: Any) -> ToppedUp:
         "why": "more work",
     }
     return ToppedUp(**(values | changes))
+
+
+def outcome(outcome_id: str = "o1", **changes: Any) -> Outcome:
+    values: dict[str, Any] = {
+        "outcome_id": outcome_id,
+        "at_us": 4_000_000,
+        "run_id": "r1",
+        "task_id": "t1",
+        "quality": 1.0,
+        "key_id": None,
+    }
+    return Outcome(**(values | changes))

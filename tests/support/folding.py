@@ -12,6 +12,7 @@ from tierwise.core.ledger import (
     Entry,
     Failed,
     Graded,
+    Outcome,
     Paired,
     Posted,
     SetAside,
@@ -79,7 +80,7 @@ def folded(entries: Iterable[Entry]) -> Folded:
                 calls[entry.call_id].ending = entry
             case Settled():
                 calls[entry.call_id].settled = entry
-            case Paired() | Graded() | Declared():
+            case Paired() | Graded() | Declared() | Outcome():
                 pass
             case ToppedUp():
                 top_ups.append(entry)

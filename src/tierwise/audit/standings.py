@@ -17,7 +17,16 @@ from tierwise.audit.planner import Forecast, Goal, Prospect, forecast, is_worth_
 from tierwise.audit.posterior import probability_above
 from tierwise.audit.selection import Selection, bar, select
 from tierwise.audit.verdicts import CHECKED_MARGIN, FINAL, Findings, Rules, Verdict, next_verdict
-from tierwise.audit.waste import Amount, PairedCosts, extra_spend, needless_spend, one_pair
+from tierwise.audit.waste import (
+    Amount,
+    Measured,
+    PairedCosts,
+    Valued,
+    extra_spend,
+    needless_spend,
+    one_pair,
+    value_per_dollar,
+)
 from tierwise.core.ledger import Paired
 from tierwise.money import Nanos
 
@@ -101,6 +110,8 @@ class Standing:
     stake: Amount | None
     """On the dearer tier, what the cheaper one would save a day; on the cheaper one, what the dearer would cost
     more. None with fewer than two pairs."""
+    value: Valued | None
+    """What the dearer tier buys for a further dollar; None where a pair is undecided, or it is not dearer."""
     pair_nanos: Nanos | None
     """What the next pair costs; None where no pair's cost is known."""
     expected: Forecast | None
@@ -210,6 +221,7 @@ class _Look:
             ),
             probability_safe=probability,
             stake=stake,
+            value=_value(line, margin),
             pair_nanos=prospect.pair_cost_nanos if line.costs.pairs else None,
             expected=None if verdict in FINAL or not line.costs.pairs else forecast(prospect),
         )
@@ -275,6 +287,12 @@ _DAY_US: Final = 86_400_000_000
 
 def _margin(line: Line, margins: Mapping[str, float]) -> float:
     return margins.get(line.task_type, CHECKED_MARGIN)
+
+
+def _value(line: Line, margin: float) -> Valued | None:
+    if line.undecided:
+        return None
+    return value_per_dollar(Measured(line=line.line, counts=line.counts, costs=line.costs, margin=margin))
 
 
 def _place(line: Line) -> tuple[str, str, str]:

@@ -141,6 +141,13 @@ def _standing_json(standing: Standing) -> dict[str, Any]:
         "stake_nanos_a_day": None
         if stake is None
         else {"amount": stake.nanos, "low": stake.low_nanos, "high": stake.high_nanos},
+        "value_per_usd": None
+        if standing.value is None
+        else {
+            "amount": standing.value.per_dollar,
+            "low": standing.value.low,
+            "high": standing.value.high,
+        },
         "pair_nanos": standing.pair_nanos,
         "expected": None
         if expected is None
@@ -158,6 +165,7 @@ _COLUMNS: Final = (
     "open",
     "verdict",
     "a day",
+    "a dollar buys",
     "next verdict",
     "rests on",
 )
@@ -190,6 +198,7 @@ def _cells(standing: Standing) -> Iterator[str]:
     yield f"{line.undecided:,}" if line.undecided else ""
     yield standing.verdict.value
     yield _stake(standing)
+    yield _value(standing)
     yield _expected(standing)
     yield ", ".join(f"{count} {_WORDS.get(how, how)}" for how, count in line.hows.most_common())
 
@@ -204,6 +213,11 @@ def _stake(standing: Standing) -> str:
     what = "saved" if standing.line.on_dear else "more"
     low, high = format_usd(stake.low_nanos), format_usd(stake.high_nanos)
     return f"{format_usd(stake.nanos)} {what} ({low} to {high})"
+
+
+def _value(standing: Standing) -> str:
+    found = standing.value
+    return "" if found is None else f"{found.per_dollar:.2g} tasks ({found.low:.2g} to {found.high:.2g})"
 
 
 def _expected(standing: Standing) -> str:

@@ -4,8 +4,8 @@ A call has one `Decided` and one ending: `Posted` where the provider says what i
 there is no reply or its usage is unknown. Between them, a call under a budget has one `SetAside`: the reservation,
 which its ending settles, voids where nothing is billed, and keeps where the cost is unknown. What a call of unknown
 cost came to is told later, once, by a `Settled`. Others are no call's: a `ToppedUp` raises the limit of an account, a
-`Batched` tells under which id the provider knows a Message Batch, whose items are calls, and a `Paired`, a `Graded`
-and a `Declared` are the audit's evidence.
+`Batched` tells under which id the provider knows a Message Batch, whose items are calls, a `Paired`, a `Graded`
+and a `Declared` are the audit's evidence, and an `Outcome` is what somebody tells of a task or a run.
 """
 
 from dataclasses import dataclass
@@ -262,5 +262,23 @@ class Declared:
 Audited: TypeAlias = Paired | Graded | Declared
 """What the audit tells the ledger, beside the entries of its calls."""
 
-Entry: TypeAlias = Decided | SetAside | Posted | Failed | Settled | ToppedUp | Batched | Audited
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a task or a run came out, as somebody tells it: of one task or run the latest counts."""
+
+    outcome_id: str
+    """Names the entry itself: it is taken in once, however often it is told."""
+    at_us: int
+    run_id: str | None
+    """The run that it is about, or that its task belongs to; None: the task's name is enough."""
+    task_id: str | None
+    """The task that it is about; None: it is about the run."""
+    quality: float
+    """From 0, failed, to 1, succeeded."""
+    key_id: str | None
+    """Whose calls alone it may be about; None: anybody's."""
+
+
+Entry: TypeAlias = Decided | SetAside | Posted | Failed | Settled | ToppedUp | Batched | Audited | Outcome
 """What the ledger is told."""

@@ -151,6 +151,11 @@ class Client:
     note: str | None = None
     """For people: whose it is."""
 
+    @property
+    def is_restricted(self) -> bool:
+        """Whether there are calls that it may not make."""
+        return self.task_types is not None or not self.undeclared
+
     def may_call(self, task_type: str | None) -> bool:
         """Whether it may make calls under this contract; None is a call without one."""
         if task_type is None:

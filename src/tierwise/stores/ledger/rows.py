@@ -13,6 +13,7 @@ from tierwise.core.ledger import (
     Entry,
     Failed,
     Graded,
+    Outcome,
     Paired,
     Posted,
     SetAside,
@@ -48,7 +49,7 @@ BATCHED: Final[Columns] = ("call_id", "kind", "at_us", "batch_id")
 """In these two, the call's place holds the entry's own id."""
 
 AUDITED: Final[Columns] = ("call_id", "kind", "at_us", "data")
-"""The call's place holds the id of the pair or of the line; `data` is the whole entry as JSON."""
+"""The call's place holds the id of the pair, of the line or of the outcome; `data` is the whole entry as JSON."""
 
 KINDS: Final[tuple[Columns, ...]] = (
     DECIDED, SET_ASIDE, ENDING, ITEM_ENDING, SETTLED, TOPPED_UP, BATCHED, AUDITED,
@@ -143,7 +144,7 @@ def told(row: Record) -> Settled | ToppedUp:
     )
 
 
-def audited_row(entry: Audited) -> Row:
+def audited_row(entry: Audited | Outcome) -> Row:
     """The values of the columns `AUDITED`."""
     match entry:
         case Paired(pair_id=own_id):
@@ -152,6 +153,8 @@ def audited_row(entry: Audited) -> Row:
             kind = "graded"
         case Declared(line=own_id):
             kind = "declared"
+        case Outcome(outcome_id=own_id):
+            kind = "outcome"
     return (own_id, kind, entry.at_us, _encode(entry).decode())
 
 
@@ -165,6 +168,14 @@ _DECODERS: Final[Mapping[str, Callable[[str], Audited]]] = {
     "graded": msgspec.json.Decoder(Graded).decode,
     "declared": msgspec.json.Decoder(Declared).decode,
 }
+
+
+def outcome(row: Record) -> Outcome:
+    """The outcome of a row that has the columns `AUDITED`."""
+    return _decode_outcome(row["data"])
+
+
+_decode_outcome: Final = msgspec.json.Decoder(Outcome).decode
 
 
 def sorted_rows(entries: Sequence[Entry]) -> tuple[tuple[Columns, list[Row]], ...]:
@@ -190,6 +201,7 @@ _ROWS: Final[Mapping[type[Entry], tuple[Columns, Callable[[Any], Row]]]] = {
     Paired: (AUDITED, audited_row),
     Graded: (AUDITED, audited_row),
     Declared: (AUDITED, audited_row),
+    Outcome: (AUDITED, audited_row),
 }
 
 

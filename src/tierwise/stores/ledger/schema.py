@@ -213,5 +213,8 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     LEFT JOIN entries AS b ON b.call_id = d.batch_id AND b.kind = 'batched'
     WHERE d.kind = 'decided';
     """,
+    """
+    CREATE INDEX entries_outcomes ON entries (seq) WHERE kind = 'outcome';
+    """,
 )
 """In order; the file's `user_version` counts those that it has."""
