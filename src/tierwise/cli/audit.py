@@ -1,16 +1,16 @@
 """`tierwise audit`: what pairs of tiers on the same tasks prove of each task type, and what to change."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from typing import Any, Final
 
-import typer
 from rich.table import Table
 from rich.text import Text
 
 from tierwise.audit.splitting import Gap, routable_gap
 from tierwise.audit.standings import Audit, Standing
-from tierwise.audit.verdicts import CHECKED_MARGIN, Verdict
+from tierwise.audit.verdicts import CHECKED_MARGIN
+from tierwise.cli.audit_moves import apply, log, propose
 from tierwise.cli.console import harmless, new_table, out, print_json, say
 from tierwise.cli.groups import new_group
 from tierwise.cli.options import (
@@ -49,34 +49,6 @@ def list_(
         _print(audit, known)
 
 
-def propose(
-    policy: PolicyOption = DEFAULT_POLICY,
-    ledger: LedgerOption = DEFAULT_LEDGER,
-    provisional: bool = typer.Option(False, "--provisional", help="Also types that are provisional."),
-    as_json: JsonOption = False,
-) -> None:
-    """Print the lines of the policy that the audit would change.
-
-    Types that are proven move to the cheaper tier, types that need the dearer one move up. The policy file is not
-    edited. A type that has moved keeps being compared, as long as `shadow` stays.
-
-    Example: tierwise audit propose
-    """
-    known = load_book(policy).policy
-    with closing(read_ledger(ledger)) as reader:
-        audit = audit_of(reader, known, at_us=now_us())
-    moves = list(moves_of(audit, known, provisional=provisional))
-    if as_json:
-        print_json({"moves": moves})
-        return
-    if not moves:
-        say("Nothing to change: no type is proven to be on the wrong tier.")
-    for move in moves:
-        say(f"[task_types.{move['task_type']}]")
-        say(f'-tier = "{move["from"]}"')
-        say(f'+tier = "{move["to"]}"  # {move["why"]}')
-
-
 audit: Final = new_group(
     """Show which task types need their tier, and what to change.
 
@@ -84,28 +56,9 @@ audit: Final = new_group(
 
     Example: tierwise audit
     """,
-    {"list": list_, "propose": propose},
+    {"list": list_, "propose": propose, "apply": apply, "log": log},
     lists=True,
 )
-
-
-def moves_of(audit: Audit, policy: Policy, *, provisional: bool) -> Iterator[Mapping[str, str]]:
-    """The changes of tier that the verdicts ask for."""
-    down = {Verdict.PROVEN, Verdict.PROVISIONAL} if provisional else {Verdict.PROVEN}
-    for standing in audit.standings:
-        dear, cheap = standing.line.tiers
-        name = standing.line.task_type
-        contract = policy.contracts.get(name)
-        target = cheap if standing.verdict in down else dear if standing.verdict is Verdict.NEEDED else None
-        if contract is None or target is None or contract.tier not in {dear, cheap} - {target}:
-            continue
-        yield {
-            "task_type": name,
-            "from": contract.tier,
-            "to": target,
-            "verdict": standing.verdict.value,
-            "why": f"{standing.verdict.value}, {standing.line.pairs} pairs",
-        }
 
 
 def audit_json(audit: Audit, policy: Policy) -> dict[str, Any]:

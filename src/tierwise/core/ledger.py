@@ -4,7 +4,7 @@ A call has one `Decided` and one ending: `Posted` where the provider says what i
 there is no reply or its usage is unknown. Between them, a call under a budget has one `SetAside`: the reservation,
 which its ending settles, voids where nothing is billed, and keeps where the cost is unknown. What a call of unknown
 cost came to is told later, once, by a `Settled`. A `ToppedUp` is no call's: it raises the limit of an account. Nor are
-a `Paired`, a `Graded` and a `Declared`: they are the audit's evidence.
+a `Paired`, a `Graded` and a `Declared`: they are the audit's evidence. An `Acted` says what came of a verdict.
 """
 
 from dataclasses import dataclass
@@ -241,7 +241,45 @@ class Declared:
     """How many pairs it had then."""
 
 
-Audited: TypeAlias = Paired | Graded | Declared
+class Act(StrEnum):
+    """What came of a verdict."""
+
+    APPLIED = "applied"
+    """Somebody had the policy file changed."""
+    MOVED = "moved"
+    """The autopilot sends a part of a type's runs and conversations to another tier."""
+    REVERTED = "reverted"
+    """The autopilot sends no more of them there."""
+    ALARMED = "alarmed"
+    """A claim that was true seems not to be any more: its line of evidence is closed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acted:
+    """One act that followed from a verdict: of the autopilot, of a detector, or of somebody at the policy file."""
+
+    act_id: str
+    """Names the entry itself. An act of the autopilot is named by its line and its number there, so that of two
+    gateways that come to the same, one is recorded."""
+    at_us: int
+    act: Act
+    task_type: str
+    line: str
+    """Id of the line of evidence that it rests on."""
+    verdict: str
+    """Of that line, then."""
+    from_tier: str
+    to_tier: str
+    share: float | None
+    """The part of the type's runs and conversations that goes to `to_tier` from now on, from 0 to 1; None where the
+    policy itself says where they go."""
+    who: str
+    """`autopilot`, `detector`, or whoever had the policy changed."""
+    why: str
+    """The evidence, in a sentence."""
+
+
+Audited: TypeAlias = Paired | Graded | Declared | Acted
 """What the audit tells the ledger, beside the entries of its calls."""
 
 Entry: TypeAlias = Decided | SetAside | Posted | Failed | Settled | ToppedUp | Audited

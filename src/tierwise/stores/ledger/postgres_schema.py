@@ -198,6 +198,9 @@ MIGRATIONS: Final[tuple[LiteralString, ...]] = (
 
     CREATE INDEX entries_audited ON entries (seq) WHERE kind IN ('paired', 'graded', 'declared');
     """,
+    """
+    CREATE INDEX entries_acted ON entries (seq) WHERE kind = 'acted';
+    """,
 )
 """In order. The table `tierwise_schema` counts those that a database has. Each only adds, so that gateways which run
 already can go on writing."""

@@ -6,6 +6,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from tierwise.core.ledger import (
+    Acted,
     Audited,
     Decided,
     Declared,
@@ -44,7 +45,7 @@ TOPPED_UP: Final[Columns] = ("call_id", "kind", "at_us", "account", "amount_nano
 """The call's place holds the entry's own id."""
 
 AUDITED: Final[Columns] = ("call_id", "kind", "at_us", "data")
-"""The call's place holds the id of the pair or of the line; `data` is the whole entry as JSON."""
+"""The call's place holds the id of the pair, of the line or of the act; `data` is the whole entry as JSON."""
 
 ONCE: Final = (SETTLED, TOPPED_UP, AUDITED)
 """Of these the first of an id is kept, and another is ignored: whoever tells them may tell them again."""
@@ -133,6 +134,8 @@ def audited_row(entry: Audited) -> Row:
             kind = "graded"
         case Declared(line=own_id):
             kind = "declared"
+        case Acted(act_id=own_id):
+            kind = "acted"
     return (own_id, kind, entry.at_us, _encode(entry).decode())
 
 
@@ -145,6 +148,7 @@ _DECODERS: Final[Mapping[str, Callable[[str], Audited]]] = {
     "paired": msgspec.json.Decoder(Paired).decode,
     "graded": msgspec.json.Decoder(Graded).decode,
     "declared": msgspec.json.Decoder(Declared).decode,
+    "acted": msgspec.json.Decoder(Acted).decode,
 }
 
 
@@ -156,7 +160,7 @@ def sorted_rows(entries: Sequence[Entry]) -> tuple[tuple[Columns, list[Row]], ..
         (ENDING, [ending_row(entry) for entry in entries if isinstance(entry, Posted | Failed)]),
         (SETTLED, [settled_row(entry) for entry in entries if isinstance(entry, Settled)]),
         (TOPPED_UP, [topped_up_row(entry) for entry in entries if isinstance(entry, ToppedUp)]),
-        (AUDITED, [audited_row(entry) for entry in entries if isinstance(entry, Paired | Graded | Declared)]),
+        (AUDITED, [audited_row(entry) for entry in entries if isinstance(entry, Audited)]),
     )
 
 

@@ -191,5 +191,8 @@ MIGRATIONS: Final[tuple[str, ...]] = (
 
     CREATE INDEX entries_audited ON entries (seq) WHERE kind IN ('paired', 'graded', 'declared');
     """,
+    """
+    CREATE INDEX entries_acted ON entries (seq) WHERE kind = 'acted';
+    """,
 )
 """In order; the file's `user_version` counts those that it has."""
