@@ -140,7 +140,7 @@ _UNSAID: Final[Mapping[str, str]] = {
     "stream": "Whether the caller asked for a stream.",
     "max_tokens_asked": "The caller's own cap.",
     "policy_version": "First 12 hex digits of the SHA-256 of the policy's bytes.",
-    "selection_probability": "Probability with which a call like this one gets this tier: 1, for nothing is drawn yet.",
+    "selection_probability": "Probability with which a call like this one gets this tier: 1 where nothing is drawn.",
     "stop_reason": "As the reply says it: `end_turn`, `tool_use`, `max_tokens`, …",
     "thinking_tokens": "Of the output, how many were thinking; NULL where the provider does not say.",
     "price_version": "Date and hash of the price data; with the policy's version behind it where that has prices.",
@@ -307,7 +307,7 @@ def _filled_by(column: str) -> Iterator[str]:
         if column in names | {"seq", "kind", "call_id"}:
             yield _kind_name(kind)
     if column in {"seq", *AUDITED}:
-        yield from map(_kind_name, (ledger.Paired, ledger.Graded, ledger.Declared))
+        yield from map(_kind_name, (ledger.Paired, ledger.Graded, ledger.Declared, ledger.Acted))
 
 
 def _kind_name(kind: type) -> str:

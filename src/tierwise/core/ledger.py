@@ -271,8 +271,8 @@ class Acted:
     from_tier: str
     to_tier: str
     share: float | None
-    """The part of the type's runs and conversations that goes to `to_tier` from now on, from 0 to 1; None where the
-    policy itself says where they go."""
+    """The part of the type's runs and conversations that goes to the cheaper of the two from now on, from 0 to 1; None
+    where the policy itself says where they go."""
     who: str
     """`autopilot`, `detector`, or whoever had the policy changed."""
     why: str

@@ -1,7 +1,8 @@
 """Which tier a call goes to, and with which cap: the contract's, unless its conversation already has one.
 
 A conversation keeps its tier, because caches are per model and thinking blocks are bound to theirs: what its
-first call got, its later ones get. Only a body that the tier's model cannot take moves it, to the nearest
+first call got, its later ones get. A first call gets the contract's tier, or the one that the autopilot drew for its
+run or conversation, where verdicts act. Only a body that the tier's model cannot take moves it, to the nearest
 stronger tier that can, else the nearest weaker one.
 """
 
@@ -11,7 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from tierwise.core.call import Call
-from tierwise.core.decision import Decision, Otherwise, Reason, Refusal, Why
+from tierwise.core.decision import Decision, Drawn, Otherwise, Reason, Refusal, Why
 from tierwise.core.policy import Contract, Policy, Tier, cap_floor
 from tierwise.core.tasks import Declared, TaskRef, virtual_type
 
@@ -26,6 +27,7 @@ def decide(
     kept: str | None = None,
     barred: Mapping[str, str] = NONE_BARRED,
     otherwise: Otherwise | None = None,
+    drawn: Drawn | None = None,
 ) -> Decision | Refusal:
     """Decide one call. The same arguments give the same decision.
 
@@ -36,6 +38,7 @@ def decide(
         kept: name of the tier that the call's conversation already has.
         barred: names of tiers whose models cannot take the body, and why, one sentence each.
         otherwise: what is taken in place of the contract's tier and cap; None takes those.
+        drawn: the tier that is taken in place of the contract's for a new conversation; None takes that.
 
     Returns:
         The decision; or a refusal: the policy is strict about unknown types, a virtual model name declares one
@@ -48,14 +51,13 @@ def decide(
         return _as_asked(call, _why_no_contract(task))
     contract = policy.contracts[task.type]
     acts = virtual or policy.mode_of(contract) == "route"
-    wanted = kept if kept is not None and kept in policy.tiers else contract.tier
-    why = _why_wanted(contract, wanted)
+    wanted, why = _wanted(contract, kept if kept in policy.tiers else None, drawn)
     if otherwise is not None:
         wanted, why = otherwise.tier, otherwise.why
         contract = _capped(contract, otherwise)
     tier = _nearest_free(wanted, policy, barred)
     if tier is not None:
-        return _on_tier(
+        decision = _on_tier(
             call,
             task,
             contract,
@@ -66,6 +68,9 @@ def decide(
             why_wanted=why,
             raised=otherwise is not None and otherwise.max_tokens is not None,
         )
+        if drawn is None or why is not drawn.why or tier.name != drawn.tier:
+            return decision
+        return replace(decision, selection_probability=drawn.probability)
     if acts:
         return _no_tier(barred)
     return _as_asked(call, *_passed_over(barred), _OBSERVED)
@@ -172,8 +177,16 @@ def _how_declared(task: TaskRef) -> Reason:
     return Reason(why=Why.DECLARED, sentence=sentence)
 
 
-def _why_wanted(contract: Contract, wanted: str) -> Reason:
-    if contract.tier == wanted:
+def _wanted(contract: Contract, kept: str | None, drawn: Drawn | None) -> tuple[str, Reason]:
+    """The tier that a call should get, and why: its conversation's, else the autopilot's, else the contract's."""
+    if drawn is not None and kept in {None, drawn.tier}:
+        return drawn.tier, drawn.why
+    wanted = contract.tier if kept is None else kept
+    return wanted, _why_wanted(contract, wanted, drawn)
+
+
+def _why_wanted(contract: Contract, wanted: str, drawn: Drawn | None) -> Reason:
+    if contract.tier == wanted and drawn is None:
         return Reason(why=Why.CONTRACT, sentence=f"The contract of {contract.name} names the tier {wanted}.")
     return Reason(why=Why.CONVERSATION, sentence=f"Its conversation is on the tier {wanted} and stays there.")
 

@@ -12,12 +12,14 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Final
 
+from tierwise.audit.acting import Lean
 from tierwise.audit.grading import Answer, Check, grade, read_check
 from tierwise.audit.sampling import Purpose, Sampled, sample, uniform
 from tierwise.audit.standings import lines_of, selection_of
 from tierwise.core.changes import Change
-from tierwise.core.ledger import Declared, Failed, Fault, Paired, Posted
+from tierwise.core.ledger import Acted, Declared, Failed, Fault, Paired, Posted
 from tierwise.core.planning import Plan, Refused
+from tierwise.engine.autopilot import acts_due
 from tierwise.engine.budgets import AsyncBudgets, Warnings
 from tierwise.engine.desk import Desk, Opened, Reading
 from tierwise.engine.ledger import AsyncLedger
@@ -33,8 +35,10 @@ from tierwise.engine.shadowing import (
     margin_of,
     shadow_call,
 )
+from tierwise.engine.standing import audit_of
 from tierwise.errors import LedgerError
 from tierwise.money import Nanos
+from tierwise.stores.ledger.acts import acts
 from tierwise.stores.ledger.pairs import DAY_US, evidence
 from tierwise.stores.ledger.query import Reader
 from tierwise.stores.ledger.reservations import ledger_id
@@ -150,11 +154,15 @@ class Auditor:
         if contract is None:
             return None
         cluster = cluster_of(reading) or opened.call_id
-        comparison = comparison_of(planned, contract, cluster=cluster, salt=salt)
+        acting = self._desk.acting
+        comparison = comparison_of(planned, contract, cluster=cluster, salt=salt, alarmed=acting.alarmed)
+        rate = _rate(planned, acting.lean(contract.name, planned.policy))
+        if rate is None:
+            return None
         line, day = comparison.key.id, reading.at_us // DAY_US
         drawn = sample(
             draw=uniform(Purpose.PAIR, line, cluster, day, salt=salt),
-            rate=planned.policy.audit.sample / 100,
+            rate=rate,
             cluster_has_pair=(line, cluster, day) in self._paired,
         )
         if not isinstance(drawn, Sampled):
@@ -163,7 +171,7 @@ class Auditor:
             reading=reading,
             opened=opened,
             comparison=comparison,
-            probability=drawn.probability,
+            probability=drawn.probability * planned.decision.selection_probability,
             cluster=cluster,
             key_id=key_id,
             outgoing=outgoing,
@@ -336,11 +344,20 @@ class Auditor:
                 continue
             self._unseen = False
             try:
-                for entry in await asyncio.to_thread(self.claims):
+                for entry in await asyncio.to_thread(self.look):
                     self._ledger.put(entry)
             except Exception:
                 self._unseen = True
                 log.exception("the audit's evidence cannot be read, and the audit goes on")
+
+    def look(self) -> list[Declared | Acted]:
+        """Look at all evidence, and return what is to be recorded: claims, and what the autopilot does."""
+        claims, policy, now = self.claims(), self._desk.book.policy, self._clock()
+        claimed = {claim.line: claim.log_e for claim in claims}
+        with closing(self._read()) as ledger:
+            before = acts(ledger)
+            audit = audit_of(ledger, policy, at_us=now, claimed=claimed)
+        return [*claims, *acts_due(audit, policy, before, at_us=now)]
 
     def claims(self) -> list[Declared]:
         """Look at all evidence, and return what is proven now and was not: its evidence is frozen with that."""
@@ -354,6 +371,21 @@ class Auditor:
             Declared(line=name, at_us=self._clock(), log_e=log_e, pairs=lines[name].pairs)
             for name, log_e in chosen.new.items()
         ]
+
+
+def _rate(planned: Plan, lean: Lean | None) -> float | None:
+    """The part of the clusters like a call's that give a pair; None where its call is none to compare.
+
+    Where the autopilot sends a type to the cheaper tier, pairs are of the holdback alone, where they cost little: a
+    larger part of it, so that there are as many as before as far as it reaches.
+    """
+    rate = planned.policy.audit.sample / 100
+    if lean is None:
+        return rate
+    decision = planned.decision
+    if decision.tier != lean.dear or decision.selection_probability == 1:
+        return None
+    return min(1.0, rate / lean.holdback)
 
 
 _NOT_ITS_DOING: Final = frozenset(

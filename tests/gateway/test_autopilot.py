@@ -1,0 +1,102 @@
+"""The autopilot end to end: a gateway looks at its evidence, moves a type, keeps a holdback, and remembers it."""
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from support.gateways import RunningGateway, running_gateway
+from support.policies import TWO_TIERS
+from support.waiting import eventually
+from tierwise.config import parse_book
+from tierwise.core.ledger import Act, Acted, Paired
+from tierwise.engine import auditor
+from tierwise.engine.clock import now_us
+from tierwise.engine.shadowing import line_key
+from tierwise.money import usd
+from tierwise.sandbox.server import running
+from tierwise.stores.ledger.acts import acts
+from tierwise.stores.ledger.pairs import evidence
+from tierwise.stores.ledger.sqlite import open_ledger, read_ledger
+
+POLICY = (
+    TWO_TIERS.replace('tier = "frontier"', 'tier = "frontier"\nshadow = true')
+    + "[audit]\nautopilot = true\nsample = 100\nshare = 50\nmost_of_day = 100\n"
+)
+
+
+def sixty_pairs() -> list[Paired]:
+    policy = parse_book(POLICY, file="x").policy
+    key = line_key(policy, policy.contracts["synthesis"], dear="frontier", cheap="fast")
+    return [
+        Paired(
+            pair_id=f"pair-{number}",
+            at_us=now_us(),
+            call_id="c1",
+            shadow_call_id="c2",
+            task_type="synthesis",
+            line=key.id,
+            line_parts=key.parts,
+            on_dear=True,
+            difference=0,
+            how="check",
+            probability=0.1,
+            cluster=f"k{number}",
+            dear_nanos=usd("0.10"),
+            cheap_nanos=usd("0.01"),
+        )
+        for number in range(60)
+    ]
+
+
+def call(gateway: RunningGateway, run: str) -> str:
+    body = {
+        "model": "task/synthesis",
+        "max_tokens": 100,
+        "messages": [{"role": "user", "content": f"Say {run}."}],
+    }
+    answer = gateway.http.messages(body, {"x-tierwise-run-id": run})
+    assert answer.status == 200
+    return answer.json()["model"]
+
+
+def recorded(path: Path) -> tuple[Acted, ...]:
+    with closing(read_ledger(path)) as ledger:
+        return acts(ledger)
+
+
+def test_a_gateway_moves_a_provisional_type_and_a_restarted_one_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auditor, "LOOK_S", 0.05)
+    path = tmp_path / "ledger.sqlite3"
+    with closing(open_ledger(path)) as ledger:
+        ledger.write(sixty_pairs())
+    with running(seed=1) as sandbox:
+        with running_gateway(tmp_path, sandbox.base_url, policy=POLICY) as gateway:
+            (act,) = eventually(lambda: recorded(path), until=bool)
+            numbers = iter(range(1_000))
+            eventually(lambda: call(gateway, f"first-{next(numbers)}"), until=lambda model: "haiku" in model)
+            for number in range(40):
+                call(gateway, f"run-{number}")
+            by_run = {
+                each["run_id"]: (each["tier"], each["selection_probability"], each["reasons"])
+                for each in gateway.settled()
+                if each["run_id"] and each["run_id"].startswith("run-")
+            }
+        with running_gateway(tmp_path, sandbox.base_url, policy=POLICY) as gateway:
+            eventually(lambda: call(gateway, f"again-{next(numbers)}"), until=lambda model: "haiku" in model)
+            again = [call(gateway, f"run-{number}") for number in range(40)]
+
+    assert (act.act, act.share) == (Act.MOVED, 0.9)
+    assert {(tier, probability) for tier, probability, _ in by_run.values()} == {
+        ("fast", 0.9),
+        ("frontier", 0.1),
+    }
+    assert all("autopilot" in reasons or "stay on frontier" in reasons for _, _, reasons in by_run.values())
+    assert ["haiku" in model for model in again] == [
+        by_run[f"run-{number}"][0] == "fast" for number in range(40)
+    ]
+    with closing(read_ledger(path)) as ledger:
+        made = [pair for pair in evidence(ledger).pairs if not pair.pair_id.removeprefix("pair-").isdigit()]
+    assert {pair.on_dear for pair in made} == {True}
