@@ -11,9 +11,12 @@ import pytest
 
 from support.entries import decided, posted
 from support.policies import TWO_TIERS, book
+from tierwise.audit.acting import alarmed_lines, open_line
 from tierwise.audit.counts import LineKey
+from tierwise.audit.verdicts import Verdict
+from tierwise.audit.watching import alarm_acts, find_alarms, watched_since
 from tierwise.config import Book
-from tierwise.core.ledger import Act, Acted, Paired
+from tierwise.core.ledger import Act, Acted, Declared, Paired
 from tierwise.core.planning import Plan
 from tierwise.engine.autopilot import acting_of, acts_due
 from tierwise.engine.desk import Desk
@@ -23,7 +26,7 @@ from tierwise.money import usd
 from tierwise.stores.conversations import Conversations
 from tierwise.stores.ledger.acts import acts
 from tierwise.stores.ledger.opening import Ledger, open_ledger
-from tierwise.stores.ledger.pairs import DAY_US
+from tierwise.stores.ledger.pairs import DAY_US, evidence
 
 NOW_US = 20_000 * DAY_US
 STEERED = book(
@@ -203,3 +206,65 @@ def turn(desk: Desk, number: int, turns: int) -> tuple[str | None, str]:
     ).plan
     assert isinstance(planned, Plan)
     return planned.decision.tier, planned.decision.reasons[1].sentence
+
+
+def watch(ledger: Ledger) -> list[Acted]:
+    """The alarms of now; they are recorded."""
+    found, before = evidence(ledger), acts(ledger)
+    since = watched_since(found.declared_us, before)
+    alarmed = find_alarms(found.pairs, since, margins={})
+    done = alarm_acts(alarmed, found.pairs, before, at_us=NOW_US)
+    ledger.write(done)
+    return done
+
+
+def moved_then_drifted(ledger: Ledger) -> Acted:
+    """A type that the autopilot moved, and whose cheaper tier then failed in half of its pairs."""
+    ledger.write(pairs(60))
+    look(ledger)
+    for _ in range(20):
+        ledger.write([*pairs(1, -1), *pairs(1)])
+    (alarm,) = watch(ledger)
+    return alarm
+
+
+def test_an_alarm_takes_a_type_back_at_once_and_is_told_once(ledger: Ledger) -> None:
+    alarm = moved_then_drifted(ledger)
+
+    assert (alarm.act, alarm.who, alarm.share) == (Act.ALARMED, "detector", 0)
+    assert set(tiers(ledger)) == {("frontier", 1.0)}
+    assert watch(ledger) == []
+
+
+def test_after_an_alarm_the_verdict_is_re_opened_and_evidence_begins_anew(ledger: Ledger) -> None:
+    moved_then_drifted(ledger)
+    anew = open_line(line(), alarmed_lines(acts(ledger)))
+
+    def verdict() -> Verdict:
+        return audit_of(ledger, STEERED.policy, at_us=NOW_US).standings[0].verdict
+
+    closed = verdict()
+    ledger.write(pairs(5, key=anew))
+    begun = verdict()
+    ledger.write(pairs(60, key=anew))
+
+    assert (closed, begun) == (Verdict.REOPENED, Verdict.REOPENED)
+    assert [(act.act, act.line) for act in look(ledger)] == [(Act.MOVED, anew.id)]
+
+
+def test_a_declared_line_is_watched_without_autopilot_too(ledger: Ledger) -> None:
+    ledger.write(pairs(300))
+    ledger.write([Declared(line=line().id, at_us=NOW_US + next(NUMBERS), log_e=9.0, pairs=300)])
+    assert watch(ledger) == []
+    ledger.write(pairs(30, -1))
+
+    (alarm,) = watch(ledger)
+
+    assert alarm.line == line().id
+
+
+def test_pairs_before_a_verdict_raise_no_alarm(ledger: Ledger) -> None:
+    ledger.write(pairs(30, -1))
+    ledger.write([Declared(line=line().id, at_us=NOW_US + next(NUMBERS), log_e=9.0, pairs=300)])
+
+    assert watch(ledger) == []

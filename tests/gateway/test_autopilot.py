@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from support.entries import acted
 from support.gateways import RunningGateway, running_gateway
 from support.policies import TWO_TIERS
 from support.waiting import eventually
@@ -25,7 +26,7 @@ POLICY = (
 )
 
 
-def sixty_pairs() -> list[Paired]:
+def sixty_pairs(difference: int = 0, *, first: int = 0) -> list[Paired]:
     policy = parse_book(POLICY, file="x").policy
     key = line_key(policy, policy.contracts["synthesis"], dear="frontier", cheap="fast")
     return [
@@ -38,14 +39,14 @@ def sixty_pairs() -> list[Paired]:
             line=key.id,
             line_parts=key.parts,
             on_dear=True,
-            difference=0,
+            difference=difference,
             how="check",
             probability=0.1,
             cluster=f"k{number}",
             dear_nanos=usd("0.10"),
             cheap_nanos=usd("0.01"),
         )
-        for number in range(60)
+        for number in range(first, first + 60)
     ]
 
 
@@ -100,3 +101,24 @@ def test_a_gateway_moves_a_provisional_type_and_a_restarted_one_goes_on(
     with closing(read_ledger(path)) as ledger:
         made = [pair for pair in evidence(ledger).pairs if not pair.pair_id.removeprefix("pair-").isdigit()]
     assert {pair.on_dear for pair in made} == {True}
+
+
+def test_a_gateway_takes_a_type_back_when_its_pairs_alarm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auditor, "LOOK_S", 0.05)
+    path = tmp_path / "ledger.sqlite3"
+    with closing(open_ledger(path)) as ledger:
+        ledger.write(sixty_pairs())
+        ledger.write([acted(at_us=now_us(), line=sixty_pairs()[0].line)])
+        ledger.write(sixty_pairs(-1, first=60))
+    with running(seed=1) as sandbox, running_gateway(tmp_path, sandbox.base_url, policy=POLICY) as gateway:
+        _, alarm = eventually(lambda: recorded(path), until=lambda found: len(found) > 1)
+        runs = iter(range(1_000))
+        in_a_row = eventually(
+            lambda: [call(gateway, f"run-{next(runs)}") for _ in range(10)],
+            until=lambda models: not any("haiku" in model for model in models),
+        )
+
+    assert (alarm.act, alarm.verdict, alarm.to_tier) == (Act.ALARMED, "re-opened", "frontier")
+    assert len(in_a_row) == 10

@@ -8,7 +8,7 @@ capitals of all these bets:
 While the mean stays at m or above, at least A observations pass on average between false alarms, whatever else they
 do (Shin, Ramdas & Rinaldo, NEJSDS 2024). For a rise the bets are on the other side.
 
-No detector is fed yet: nothing in Tierwise notices drift.
+`watching` feeds the pairs that are made after a verdict to `falls_below`. The other two are fed by nothing yet.
 """
 
 from dataclasses import dataclass

@@ -12,10 +12,11 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Final
 
-from tierwise.audit.acting import Lean
+from tierwise.audit.acting import Lean, alarmed_lines
 from tierwise.audit.grading import Answer, Check, grade, read_check
 from tierwise.audit.sampling import Purpose, Sampled, sample, uniform
 from tierwise.audit.standings import lines_of, selection_of
+from tierwise.audit.watching import alarm_acts, find_alarms, watched_since
 from tierwise.core.changes import Change
 from tierwise.core.ledger import Acted, Declared, Failed, Fault, Paired, Posted
 from tierwise.core.planning import Plan, Refused
@@ -351,7 +352,14 @@ class Auditor:
                 log.exception("the audit's evidence cannot be read, and the audit goes on")
 
     def look(self) -> list[Declared | Acted]:
-        """Look at all evidence, and return what is to be recorded: claims, and what the autopilot does."""
+        """Look at all evidence, and return what is to be recorded: claims, alarms, and what the autopilot does.
+
+        After an alarm it is looked at again before anything else is done.
+        """
+        alarmed = self.alarms()
+        if alarmed:
+            self._unseen = True
+            return [*alarmed]
         claims, policy, now = self.claims(), self._desk.book.policy, self._clock()
         claimed = {claim.line: claim.log_e for claim in claims}
         with closing(self._read()) as ledger:
@@ -359,17 +367,30 @@ class Auditor:
             audit = audit_of(ledger, policy, at_us=now, claimed=claimed)
         return [*claims, *acts_due(audit, policy, before, at_us=now)]
 
+    def alarms(self) -> list[Acted]:
+        """Look whether the pairs since a verdict still agree with it."""
+        margins = {name: margin_of(contract) for name, contract in self._desk.book.policy.contracts.items()}
+        with closing(self._read()) as ledger:
+            found, before = evidence(ledger), acts(ledger)
+        since = watched_since(found.declared_us, before)
+        alarmed = find_alarms(found.pairs, since, margins=margins)
+        entries = alarm_acts(alarmed, found.pairs, before, at_us=self._clock())
+        for entry in entries:
+            log.warning("the verdict on %s is re-opened: %s", entry.task_type, entry.why)
+        return entries
+
     def claims(self) -> list[Declared]:
         """Look at all evidence, and return what is proven now and was not: its evidence is frozen with that."""
         policy = self._desk.book.policy
         with closing(self._read()) as ledger:
-            found = evidence(ledger)
+            found, closed = evidence(ledger), alarmed_lines(acts(ledger))
         lines = lines_of(found.pairs)
         margins = {name: margin_of(contract) for name, contract in policy.contracts.items()}
         chosen = selection_of(lines, found.frozen, margins=margins, alpha=policy.audit.error / 100)
         return [
             Declared(line=name, at_us=self._clock(), log_e=log_e, pairs=lines[name].pairs)
             for name, log_e in chosen.new.items()
+            if name not in closed
         ]
 
 
