@@ -131,9 +131,9 @@ def _help(command: Any, context: Any) -> list[str]:
 _UNSAID: Final[Mapping[str, str]] = {
     "seq": "Place in the order of writing.",
     "call_id": "The call, as the reply's header `x-tierwise-call-id` names it; of a top-up, the entry's own id; "
-    "of `paired` and `graded`, the pair's; of `declared`, the line's; of `acted`, its own id.",
-    "kind": "`decided`, `set-aside`, `posted`, `failed`, `settled`, `topped-up`, `paired`, `graded`, `declared` or "
-    "`acted`.",
+    "of `paired` and `graded`, the pair's; of `declared`, the line's; of `acted` and `checked`, its own.",
+    "kind": "`decided`, `set-aside`, `posted`, `failed`, `settled`, `topped-up`, `paired`, `graded`, `declared`, "
+    "`acted` or `checked`.",
     "task_id": "The task, as the header `x-tierwise-task-id` names it.",
     "run_id": "The run, as `x-tierwise-run-id` names it, else `x-claude-code-session-id`.",
     "agent": "The agent, as `x-tierwise-agent` names it, else `x-claude-code-agent-id`.",
@@ -193,8 +193,8 @@ def ledger_page() -> str:
         "and every DELETE but that of `tierwise ledger prune`. A call has one entry `decided` and, once it has ended,",
         "one entry `posted` or `failed`; under a budget, one `set-aside` between them; and one `settled`, where its",
         "cost was told later. A `topped-up` is no call's: it raises the limit of an account. Nor are `paired`,",
-        "`graded` and `declared`, the audit's evidence, and `acted`, what came of it, which have all their fields in",
-        "`data`. Amounts are whole",
+        "`graded` and `declared`, the audit's evidence, and `acted` and `checked`, what came of it. These have all",
+        "their fields in `data`. Amounts are whole",
         "nanodollars (10⁻⁹ US dollars), times are microseconds, `reasons`, `changes` and `accounts` are JSON lists of",
         "strings, `acts` and `stream` are 0 or 1. NULL is unknown, or not of this kind of entry; it is never zero.",
         "Prompts and replies are not recorded.",
@@ -307,7 +307,9 @@ def _filled_by(column: str) -> Iterator[str]:
         if column in names | {"seq", "kind", "call_id"}:
             yield _kind_name(kind)
     if column in {"seq", *AUDITED}:
-        yield from map(_kind_name, (ledger.Paired, ledger.Graded, ledger.Declared, ledger.Acted))
+        yield from map(
+            _kind_name, (ledger.Paired, ledger.Graded, ledger.Declared, ledger.Acted, ledger.Checked)
+        )
 
 
 def _kind_name(kind: type) -> str:

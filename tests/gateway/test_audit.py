@@ -16,7 +16,7 @@ from support.transcripts import EVENTS, MemoryUpstream, Transcript, error, event
 from tierwise.audit.standings import Audit
 from tierwise.audit.verdicts import Verdict
 from tierwise.config import Book
-from tierwise.core.ledger import Declared, Paired
+from tierwise.core.ledger import Paired
 from tierwise.engine import auditor
 from tierwise.engine.auditor import Auditor
 from tierwise.engine.budgets import LocalBudgets
@@ -24,6 +24,7 @@ from tierwise.engine.clock import call_ids, now_us
 from tierwise.engine.desk import Desk
 from tierwise.engine.ledger import LoopLedger
 from tierwise.engine.listening import LONGEST_REPLY
+from tierwise.engine.looking import new_claims
 from tierwise.engine.standing import audit_of
 from tierwise.errors import UpstreamDropped
 from tierwise.stores.budgets.memory import MemoryBudgets
@@ -411,15 +412,15 @@ def test_what_is_proven_is_declared_with_the_evidence_that_it_has_then(tmp_path:
     path = tmp_path / "ledger"
     auditors: list[Auditor] = []
 
-    async def talk() -> list[Declared]:
+    async def talk() -> None:
         async with gateway_in_memory(path, right, policy=book(FLEET), auditors=auditors) as app:
             for number in range(130):
                 await post(app, body("triage", f"triage {number}"))
                 await auditors[0].idle()
-            await asyncio.sleep(0.1)  # the last pair's entry is on its way
-            return await asyncio.to_thread(auditors[0].claims)
 
-    (declared,) = asyncio.run(talk())
+    asyncio.run(talk())
+    with closing(read_ledger(path)) as ledger:
+        (declared,) = new_claims(ledger, book(FLEET).policy, at_us=now_us())
 
     (standing,) = _audit(path, book(FLEET)).standings
     assert declared.line == standing.line.line

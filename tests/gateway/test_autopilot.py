@@ -1,6 +1,7 @@
 """The autopilot end to end: a gateway looks at its evidence, moves a type, keeps a holdback, and remembers it."""
 
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,14 +10,15 @@ from support.entries import acted
 from support.gateways import RunningGateway, running_gateway
 from support.policies import TWO_TIERS
 from support.waiting import eventually
+from tierwise.audit.watching import BATCH
 from tierwise.config import parse_book
-from tierwise.core.ledger import Act, Acted, Paired
+from tierwise.core.ledger import Act, Acted, Checked, Paired
 from tierwise.engine import auditor
 from tierwise.engine.clock import now_us
 from tierwise.engine.shadowing import line_key
 from tierwise.money import usd
 from tierwise.sandbox.server import running
-from tierwise.stores.ledger.acts import acts
+from tierwise.stores.ledger.acts import acts, checks
 from tierwise.stores.ledger.pairs import evidence
 from tierwise.stores.ledger.sqlite import open_ledger, read_ledger
 
@@ -53,7 +55,7 @@ def sixty_pairs(difference: int = 0, *, first: int = 0) -> list[Paired]:
 def call(gateway: RunningGateway, run: str) -> str:
     body = {
         "model": "task/synthesis",
-        "max_tokens": 100,
+        "max_tokens": 8000,
         "messages": [{"role": "user", "content": f"Say {run}."}],
     }
     answer = gateway.http.messages(body, {"x-tierwise-run-id": run})
@@ -122,3 +124,59 @@ def test_a_gateway_takes_a_type_back_when_its_pairs_alarm(
 
     assert (alarm.act, alarm.verdict, alarm.to_tier) == (Act.ALARMED, "re-opened", "frontier")
     assert len(in_a_row) == 10
+
+
+CHECKING = POLICY.replace("shadow = true", 'shadow = true\nquality.check = "regex:."')
+
+
+def line_of(text: str) -> str:
+    policy = parse_book(text, file="x").policy
+    return line_key(policy, policy.contracts["synthesis"], dear="frontier", cheap="fast").id
+
+
+def counted(path: Path) -> tuple[Checked, ...]:
+    with closing(read_ledger(path)) as ledger:
+        return checks(ledger)
+
+
+def test_replies_on_the_cheaper_tier_are_checked_and_counted(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    with closing(open_ledger(path)) as ledger:
+        ledger.write([acted(line=line_of(CHECKING), share=1.0)])
+    with running(seed=1) as sandbox, running_gateway(tmp_path, sandbox.base_url, policy=CHECKING) as gateway:
+        runs = iter(range(1_000))
+        eventually(lambda: call(gateway, f"run-{next(runs)}"), until=lambda model: "haiku" in model)
+        for _ in range(BATCH):
+            call(gateway, f"run-{next(runs)}")
+        (count,) = eventually(lambda: counted(path), until=bool)
+
+    assert (count.line, count.passed, count.failed) == (line_of(CHECKING), BATCH, 0)
+
+
+def test_replies_that_pass_their_check_less_often_take_a_type_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auditor, "LOOK_S", 0.05)
+    path, line = tmp_path / "ledger.sqlite3", line_of(CHECKING)
+    passing = [BATCH] * 30 + [0] * 30
+    with closing(open_ledger(path)) as ledger:
+        ledger.write([acted(line=line, share=0.9)])
+        ledger.write(
+            [
+                Checked(
+                    checked_id=f"n{number}",
+                    at_us=now_us(),
+                    task_type="synthesis",
+                    line=line,
+                    passed=passed,
+                    failed=BATCH - passed,
+                )
+                for number, passed in enumerate(passing)
+            ]
+        )
+        ledger.write([replace(pair, line=line) for pair in sixty_pairs()])
+    with running(seed=1) as sandbox, running_gateway(tmp_path, sandbox.base_url, policy=CHECKING):
+        _, alarm = eventually(lambda: recorded(path), until=lambda found: len(found) > 1)
+
+    assert (alarm.act, alarm.share) == (Act.ALARMED, 0)
+    assert "replies" in alarm.why

@@ -7,6 +7,7 @@ from typing import Any
 from tierwise.core.budgets import Balance, amount_on, cost_on
 from tierwise.core.ledger import (
     Acted,
+    Checked,
     Decided,
     Declared,
     Entry,
@@ -79,7 +80,7 @@ def folded(entries: Iterable[Entry]) -> Folded:
                 calls[entry.call_id].ending = entry
             case Settled():
                 calls[entry.call_id].settled = entry
-            case Paired() | Graded() | Declared() | Acted():
+            case Paired() | Graded() | Declared() | Acted() | Checked():
                 pass
             case ToppedUp():
                 top_ups.append(entry)

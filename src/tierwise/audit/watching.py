@@ -2,19 +2,39 @@
 
 A line of evidence is watched from its first verdict "proven" or move of the autopilot on. Its pairs since then are fed,
 in their order and with those that nobody could grade at their worst, to a detector of drift; an alarm closes it.
+
+Replies on the cheaper tier that were held against a check are watched too, which costs no pairs. What share of them
+passes is learned from the first after the verdict; the alarm is for a share below that one, less the margin, or less
+three standard errors where that is more.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import sqrt
+from typing import Final
 
 from tierwise.audit.acting import act_id
-from tierwise.audit.drift import Suspicion, alarms, falls_below, observe
+from tierwise.audit.drift import (
+    ALARM_EVERY,
+    Suspicion,
+    alarms,
+    falls_below,
+    observe,
+    observe_batch,
+    passes_less,
+)
 from tierwise.audit.standings import lines_of
 from tierwise.audit.verdicts import CHECKED_MARGIN, Verdict
-from tierwise.core.ledger import Act, Acted, Paired
+from tierwise.core.ledger import Act, Acted, Checked, Paired
 
 DETECTOR = "detector"
 """Who, of an alarm."""
+
+
+BATCH: Final = 20
+"""Checked replies in one entry."""
+LEARNS_FROM: Final = 600
+"""Checked replies after a verdict that say what share passes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,10 +42,10 @@ class Alarm:
     """A claim that seems not to hold any more."""
 
     line: str
-    pairs: int
-    """How many were made from the claim to the alarm."""
-    worse: int
-    """In how many of them the cheaper tier did worse, or nobody could say."""
+    observations: int
+    """Pairs or replies from the claim to the alarm."""
+    why: str
+    """What they were."""
 
 
 def watched_since(declared: Mapping[str, int], acts: Iterable[Acted]) -> dict[str, int]:
@@ -63,6 +83,24 @@ def find_alarms(
     return [alarm for alarm in found if alarm is not None]
 
 
+def find_pass_alarms(
+    checks: Iterable[Checked], since: Mapping[str, int], *, margins: Mapping[str, float]
+) -> list[Alarm]:
+    """The lines whose cheaper tier passes its check less often than it did after the verdict.
+
+    Args:
+        checks: counts of replies, in order.
+        since: from when each line is watched.
+        margins: of each task type, where it is not `CHECKED_MARGIN`.
+    """
+    seen: dict[str, list[Checked]] = {}
+    for count in checks:
+        if count.at_us > since.get(count.line, count.at_us):
+            seen.setdefault(count.line, []).append(count)
+    found = (_pass_alarm(line, later, margins) for line, later in seen.items())
+    return [alarm for alarm in found if alarm is not None]
+
+
 def alarm_acts(
     found: Iterable[Alarm], pairs: Iterable[Paired], before: Iterable[Acted], *, at_us: int
 ) -> list[Acted]:
@@ -81,7 +119,7 @@ def alarm_acts(
             to_tier=lines[alarm.line].tiers[0],
             share=0.0,
             who=DETECTOR,
-            why=f"of {alarm.pairs} pairs since its verdict the cheaper tier did worse in {alarm.worse}",
+            why=alarm.why,
         )
         for alarm in found
     ]
@@ -95,5 +133,39 @@ def _alarm(line: str, pairs: Iterable[Paired], margins: Mapping[str, float]) -> 
         worse += difference < 0
         suspicion = observe(detector, suspicion, difference)
         if alarms(detector, suspicion):
-            return Alarm(line=line, pairs=suspicion.observations, worse=worse)
+            made = suspicion.observations
+            why = f"of {made} pairs since its verdict the cheaper tier did worse in {worse}"
+            return Alarm(line=line, observations=made, why=why)
+    return None
+
+
+def _pass_alarm(line: str, counts: Iterable[Checked], margins: Mapping[str, float]) -> Alarm | None:
+    """Learn the share that passes, then watch it."""
+    remaining = iter(counts)
+    passed = failed = 0
+    while passed + failed < LEARNS_FROM:
+        count = next(remaining, None)
+        if count is None:
+            return None
+        passed, failed = passed + count.passed, failed + count.failed
+    rate = passed / (passed + failed)
+    return _watch_rate(line, remaining, rate=rate, margins=margins)
+
+
+def _watch_rate(
+    line: str, counts: Iterable[Checked], *, rate: float, margins: Mapping[str, float]
+) -> Alarm | None:
+    suspicion, failed = Suspicion(), 0
+    for count in counts:
+        margin = margins.get(count.task_type, CHECKED_MARGIN)
+        level = rate - max(margin, 3 * sqrt(rate * (1 - rate) / LEARNS_FROM))
+        if level <= 0:
+            return None
+        detector = passes_less(level, margin=margin, alarm_every=ALARM_EVERY / BATCH)
+        failed += count.failed
+        suspicion = observe_batch(detector, suspicion, {1.0: count.passed, 0.0: count.failed})
+        if alarms(detector, suspicion):
+            seen = suspicion.observations
+            why = f"of {seen} replies {seen - failed} passed their check, where {rate:.1%} had"
+            return Alarm(line=line, observations=seen, why=why)
     return None

@@ -4,7 +4,8 @@ A call has one `Decided` and one ending: `Posted` where the provider says what i
 there is no reply or its usage is unknown. Between them, a call under a budget has one `SetAside`: the reservation,
 which its ending settles, voids where nothing is billed, and keeps where the cost is unknown. What a call of unknown
 cost came to is told later, once, by a `Settled`. A `ToppedUp` is no call's: it raises the limit of an account. Nor are
-a `Paired`, a `Graded` and a `Declared`: they are the audit's evidence. An `Acted` says what came of a verdict.
+a `Paired`, a `Graded` and a `Declared`: they are the audit's evidence. An `Acted` says what came of a verdict, and a
+`Checked` counts replies that passed their check.
 """
 
 from dataclasses import dataclass
@@ -279,7 +280,22 @@ class Acted:
     """The evidence, in a sentence."""
 
 
-Audited: TypeAlias = Paired | Graded | Declared | Acted
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """Replies on the cheaper tier of a line that were held against the type's check: how many passed."""
+
+    checked_id: str
+    """Names the entry itself."""
+    at_us: int
+    """When the last of them was."""
+    task_type: str
+    line: str
+    """Id of the line of evidence."""
+    passed: int
+    failed: int
+
+
+Audited: TypeAlias = Paired | Graded | Declared | Acted | Checked
 """What the audit tells the ledger, beside the entries of its calls."""
 
 Entry: TypeAlias = Decided | SetAside | Posted | Failed | Settled | ToppedUp | Audited

@@ -12,19 +12,18 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Final
 
-from tierwise.audit.acting import Lean, alarmed_lines
+from tierwise.audit.acting import Lean
 from tierwise.audit.grading import Answer, Check, grade, read_check
 from tierwise.audit.sampling import Purpose, Sampled, sample, uniform
-from tierwise.audit.standings import lines_of, selection_of
-from tierwise.audit.watching import alarm_acts, find_alarms, watched_since
 from tierwise.core.changes import Change
-from tierwise.core.ledger import Acted, Declared, Failed, Fault, Paired, Posted
+from tierwise.core.ledger import Act, Acted, Declared, Failed, Fault, Paired, Posted
 from tierwise.core.planning import Plan, Refused
-from tierwise.engine.autopilot import acts_due
+from tierwise.core.policy import Policy
 from tierwise.engine.budgets import AsyncBudgets, Warnings
 from tierwise.engine.desk import Desk, Opened, Reading
 from tierwise.engine.ledger import AsyncLedger
 from tierwise.engine.listening import Kept, ListeningCaller, SilentCaller
+from tierwise.engine.looking import look
 from tierwise.engine.purse import purses
 from tierwise.engine.relay import Caller, RelayDriver
 from tierwise.engine.shadowing import (
@@ -33,13 +32,10 @@ from tierwise.engine.shadowing import (
     cluster_of,
     comparable,
     comparison_of,
-    margin_of,
     shadow_call,
 )
-from tierwise.engine.standing import audit_of
 from tierwise.errors import LedgerError
 from tierwise.money import Nanos
-from tierwise.stores.ledger.acts import acts
 from tierwise.stores.ledger.pairs import DAY_US, evidence
 from tierwise.stores.ledger.query import Reader
 from tierwise.stores.ledger.reservations import ledger_id
@@ -136,6 +132,8 @@ class Auditor:
         """Bytes that candidates in the queue, and those being compared, hold."""
         self._unseen = True
         """Whether claims have not been looked for since the latest pair, or ever."""
+        self._seen_policy: Policy | None = None
+        """Under which policy they were looked for."""
         self.ready = asyncio.Event()
         """Set once calls are drawn, or there are none to draw."""
 
@@ -198,6 +196,10 @@ class Auditor:
             self._day = place[-1]
             self._paired = {old for old in self._paired if old[-1] >= self._day - 1}
         self._paired.add(place)
+
+    def notice(self) -> None:
+        """Look at all evidence anew, for something else than a pair has come."""
+        self._unseen = True
 
     async def run(self) -> None:
         """Make pairs until it is cancelled; calls on their way are then given up, and recorded as that."""
@@ -341,57 +343,25 @@ class Auditor:
     async def _keep_looking(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            if not self._unseen:
+            policy = self._desk.book.policy
+            if not self._unseen and policy is self._seen_policy:
                 continue
-            self._unseen = False
+            self._unseen, self._seen_policy = False, policy
             try:
-                for entry in await asyncio.to_thread(self.look):
+                for entry in await asyncio.to_thread(self._look):
                     self._ledger.put(entry)
             except Exception:
                 self._unseen = True
                 log.exception("the audit's evidence cannot be read, and the audit goes on")
 
-    def look(self) -> list[Declared | Acted]:
-        """Look at all evidence, and return what is to be recorded: claims, alarms, and what the autopilot does.
-
-        After an alarm it is looked at again before anything else is done.
-        """
-        alarmed = self.alarms()
-        if alarmed:
-            self._unseen = True
-            return [*alarmed]
-        claims, policy, now = self.claims(), self._desk.book.policy, self._clock()
-        claimed = {claim.line: claim.log_e for claim in claims}
+    def _look(self) -> list[Declared | Acted]:
         with closing(self._read()) as ledger:
-            before = acts(ledger)
-            audit = audit_of(ledger, policy, at_us=now, claimed=claimed)
-        return [*claims, *acts_due(audit, policy, before, at_us=now)]
-
-    def alarms(self) -> list[Acted]:
-        """Look whether the pairs since a verdict still agree with it."""
-        margins = {name: margin_of(contract) for name, contract in self._desk.book.policy.contracts.items()}
-        with closing(self._read()) as ledger:
-            found, before = evidence(ledger), acts(ledger)
-        since = watched_since(found.declared_us, before)
-        alarmed = find_alarms(found.pairs, since, margins=margins)
-        entries = alarm_acts(alarmed, found.pairs, before, at_us=self._clock())
-        for entry in entries:
-            log.warning("the verdict on %s is re-opened: %s", entry.task_type, entry.why)
-        return entries
-
-    def claims(self) -> list[Declared]:
-        """Look at all evidence, and return what is proven now and was not: its evidence is frozen with that."""
-        policy = self._desk.book.policy
-        with closing(self._read()) as ledger:
-            found, closed = evidence(ledger), alarmed_lines(acts(ledger))
-        lines = lines_of(found.pairs)
-        margins = {name: margin_of(contract) for name, contract in policy.contracts.items()}
-        chosen = selection_of(lines, found.frozen, margins=margins, alpha=policy.audit.error / 100)
-        return [
-            Declared(line=name, at_us=self._clock(), log_e=log_e, pairs=lines[name].pairs)
-            for name, log_e in chosen.new.items()
-            if name not in closed
-        ]
+            found = look(ledger, self._desk.book.policy, at_us=self._clock())
+        for entry in found:
+            if isinstance(entry, Acted) and entry.act is Act.ALARMED:
+                log.warning("the verdict on %s is re-opened: %s", entry.task_type, entry.why)
+                self._unseen = True
+        return found
 
 
 def _rate(planned: Plan, lean: Lean | None) -> float | None:

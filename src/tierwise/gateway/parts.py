@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from tierwise.config import Book
+from tierwise.core.ledger import Entry
 from tierwise.engine.auditor import Auditor
 from tierwise.engine.balances import Balances, hold_balances, upkeep_of
 from tierwise.engine.budgets import Warnings
 from tierwise.engine.clock import call_ids, now_us
 from tierwise.engine.desk import Desk
 from tierwise.engine.ledger import LoopLedger
+from tierwise.engine.monitoring import Monitor
 from tierwise.gateway.door import Door, is_loopback
 from tierwise.gateway.messages import Parts
 from tierwise.gateway.meters import Meters
@@ -95,7 +97,8 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
         health=lambda: _health(settings, parts, policy_file, balances),
     )
     parts.auditor = _auditor(parts, settings, new_id)
-    beside = [*_beside(parts.auditor, policy_file, post)]
+    parts.monitor = _monitor(parts, parts.auditor, new_id)
+    beside = [parts.monitor.run(), *_beside(parts.auditor, policy_file, post)]
     if settings.key_file is not None:
         beside.append(KeyFile(settings.key_file, settings.key, partial(setattr, parts, "key")).watch())
     tasks = [asyncio.create_task(each) for each in beside]
@@ -124,6 +127,14 @@ def _auditor(parts: Parts, settings: Settings, new_id: Callable[[], str]) -> Aud
         new_id=new_id,
         read=lambda: read_ledger(settings.ledger),
     )
+
+
+def _monitor(parts: Parts, auditor: Auditor, new_id: Callable[[], str]) -> Monitor:
+    def put(entry: Entry) -> None:
+        parts.ledger.put(entry)
+        auditor.notice()
+
+    return Monitor(desk=parts.desk, put=put, clock=parts.clock, new_id=new_id)
 
 
 def _beside(

@@ -8,6 +8,7 @@ import msgspec
 from tierwise.core.ledger import (
     Acted,
     Audited,
+    Checked,
     Decided,
     Declared,
     Entry,
@@ -45,7 +46,7 @@ TOPPED_UP: Final[Columns] = ("call_id", "kind", "at_us", "account", "amount_nano
 """The call's place holds the entry's own id."""
 
 AUDITED: Final[Columns] = ("call_id", "kind", "at_us", "data")
-"""The call's place holds the id of the pair, of the line or of the act; `data` is the whole entry as JSON."""
+"""The call's place holds the id of the pair, the line, the act or the count; `data` is the whole entry as JSON."""
 
 ONCE: Final = (SETTLED, TOPPED_UP, AUDITED)
 """Of these the first of an id is kept, and another is ignored: whoever tells them may tell them again."""
@@ -136,6 +137,8 @@ def audited_row(entry: Audited) -> Row:
             kind = "declared"
         case Acted(act_id=own_id):
             kind = "acted"
+        case Checked(checked_id=own_id):
+            kind = "checked"
     return (own_id, kind, entry.at_us, _encode(entry).decode())
 
 
@@ -149,6 +152,7 @@ _DECODERS: Final[Mapping[str, Callable[[str], Audited]]] = {
     "graded": msgspec.json.Decoder(Graded).decode,
     "declared": msgspec.json.Decoder(Declared).decode,
     "acted": msgspec.json.Decoder(Acted).decode,
+    "checked": msgspec.json.Decoder(Checked).decode,
 }
 
 
