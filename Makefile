@@ -55,4 +55,4 @@ lock: $(VENV)/.ready ## compile requirements/*.lock again, newest versions
 	rm -rf $(VENV)-lock
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) .pytest_cache .ruff_cache .coverage* .hypothesis build dist
+	rm -rf $(VENV) .peers .pytest_cache .ruff_cache .coverage* .hypothesis build dist

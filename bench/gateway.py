@@ -1,20 +1,19 @@
 """What a call costs when it goes through the gateway: CPU time, added latency, calls a second, memory.
 
-    python bench/gateway.py [--quick] [--rig FOLDER] [--provider-port 9000 --peer NAME=PORT:PID …] [--json FILE]
+    python bench/gateway.py [--quick] [--peers] [--rig FOLDER] [--json FILE]
 
 Everything is on: twelve task types, two budgets that count every call, a durable ledger; calls name their type, run
-and agent. Beside it stand a bare pass-through on the same libraries, and the peers that are named: each in an
-environment of its own, up, and told to send its calls to the provider's port. All are
-measured in turn, three times over, so that what else the machine does meets them all. CPU time, from the process
-table, is the figure to trust on a shared machine; a ratio is of two figures of one round.
+and agent. Beside it stand a bare pass-through on the same libraries, and with `--peers` the peers, each installed
+into an environment of its own. All are measured in turn, three times over, so that what else the machine does meets
+them all. CPU time, from the process table, is the figure to trust on a shared machine; a ratio is of two figures of
+one round. A call that fails counts: where all of a peer's do, its other figures are of failing.
 """
 
 import argparse
-import subprocess
 import sys
 import tempfile
 from collections.abc import Generator, Iterable, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,19 +24,19 @@ from rich.progress import track
 from rich.table import Table
 
 from measuring import Spread, arguments, spread, write
+from peers import PEERS, install, served
 from rig import (
     EVENTS,
-    GATEWAY_CORE,
     SOURCES,
     Request,
     Rig,
-    await_port,
+    Server,
     cpu_s,
     free_port,
     memory_mib,
-    on_core,
     port_of,
     rig,
+    serving,
 )
 from workload import POLICY, request
 
@@ -69,56 +68,45 @@ class Figures:
     """After the load, in MiB."""
 
 
-PEERS: Final = ("litellm", "portkey", "claude-code-router")
-"""Told as absent where they are not among the rows."""
-
-
 def main() -> None:
     asked = arguments("Measures the gateway under load, beside a bare pass-through and its peers.", _more)
+    absent = {peer.name: install(peer) if asked.peers else "say --peers" for peer in PEERS}
     with ExitStack() as stack:
-        the_rig = stack.enter_context(rig(asked.rig, port=asked.provider_port))
-        servers = _start(the_rig, stack) | dict(asked.peer)
+        the_rig = stack.enter_context(rig(asked.rig))
+        servers = _start(the_rig, stack)
+        for peer in PEERS:
+            if absent[peer.name] is None:
+                servers[peer.name] = stack.enter_context(served(peer, the_rig.upstream))
         idle = {name: memory_mib(server.pid) for name, server in servers.items()}
         rounds = [
             _round(the_rig, servers, _tests(quick=asked.quick), seconds=0.6 if asked.quick else 2.5)
             for _ in track(range(ROUNDS), description="Measuring", transient=True)
         ]
     figures = {name: _figures(name, rounds, idle[name]) for name in servers}
-    absent = [name for name in PEERS if name not in servers]
-    _show(figures, the_rig.name, absent)
-    write(asked.json, {"bench": "gateway", "rig": the_rig.name, "absent": absent, **_flat(figures)})
+    missing = {name: why for name, why in absent.items() if why is not None}
+    packages = {peer.name: peer.package for peer in PEERS if peer.name in servers}
+    _show(figures, the_rig.name, missing)
+    write(
+        asked.json,
+        {"bench": "gateway", "rig": the_rig.name, "absent": missing, "peers": packages, **_flat(figures)},
+    )
 
 
 def _more(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--peer", type=_peer, action="append", default=[], metavar="NAME=PORT:PID", help="a peer that is up"
+        "--peers", action="store_true", help="install the peers under .peers and measure them"
     )
-    parser.add_argument("--provider-port", type=int, help="where peers find the provider; any free one else")
     parser.add_argument("--rig", type=Path, default=SOURCES, help="folder of mock.c and load.c")
-
-
-def _peer(text: str) -> tuple[str, "Server"]:
-    name, _, rest = text.partition("=")
-    port, _, pid = rest.partition(":")
-    return name, Server(port=int(port), pid=int(pid))
 
 
 # --- What is measured.
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Server:
-    """A gateway that is up."""
-
-    port: int
-    pid: int
-
-
 def _start(the_rig: Rig, stack: ExitStack) -> dict[str, Server]:
-    floor = [sys.executable, str(Path(__file__).with_name("floor.py"))]
+    floor, port = [sys.executable, str(Path(__file__).with_name("floor.py"))], free_port()
     return {
         OURS: stack.enter_context(tierwise(the_rig.upstream)),
-        FLOOR: stack.enter_context(_served([*floor, the_rig.upstream], port_last=True)),
+        FLOOR: stack.enter_context(serving([*floor, the_rig.upstream, str(port)], port)),
     }
 
 
@@ -130,23 +118,9 @@ def tierwise(upstream: str) -> Generator[Server]:
         policy.write_text(POLICY)
         command = [sys.executable, "-m", "tierwise", "serve", "--quiet", "--log-level", "error"]
         command += ["--policy", str(policy), "--ledger", str(Path(folder, "ledger.sqlite3"))]
-        with _served([*command, "--upstream", upstream]) as server:
+        port = free_port()
+        with serving([*command, "--upstream", upstream, "--port", str(port)], port) as server:
             yield server
-
-
-@contextmanager
-def _served(command: list[str], *, port_last: bool = False) -> Generator[Server]:
-    port = free_port()
-    command = [*on_core(GATEWAY_CORE), *command, *((str(port),) if port_last else ("--port", str(port)))]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        try:
-            await_port(port, process)
-            yield Server(port=port, pid=process.pid)
-        finally:
-            process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(20)
-            process.kill()
 
 
 def _tests(*, quick: bool) -> list[Test]:
@@ -174,9 +148,9 @@ def _round(the_rig: Rig, servers: Mapping[str, Server], tests: Iterable[Test], *
     found: Round = {}
     direct = port_of(the_rig.upstream)
     for test in tests:
-        load = partial(the_rig.load, request=test.request, connections=test.connections, seconds=seconds)
+        load = partial(the_rig.load, connections=test.connections, seconds=seconds)
         if test.connections == 1:
-            seen = load(direct)
+            seen = load(direct, test.request)
             found["direct", test.name] = Figures(
                 cpu_us=0,
                 per_second=seen.per_second,
@@ -187,7 +161,7 @@ def _round(the_rig: Rig, servers: Mapping[str, Server], tests: Iterable[Test], *
             )
         for name, server in servers.items():
             before = cpu_s(server.pid)
-            seen = load(server.port)
+            seen = load(server.port, test.request.beside(server.headers))
             used = cpu_s(server.pid) - before
             found[name, test.name] = Figures(
                 cpu_us=1e6 * used / max(1, seen.calls),
@@ -254,7 +228,10 @@ _COLUMNS: Final = (
 )
 
 
-def _show(figures: Mapping[str, Named], rig_name: str, absent: Iterable[str]) -> None:
+_WIDTH: Final = 118
+
+
+def _show(figures: Mapping[str, Named], rig_name: str, absent: Mapping[str, str]) -> None:
     table = Table(
         title=f"Medians of {ROUNDS} rounds, smallest–largest below; rig: {rig_name}", title_justify="left"
     )
@@ -264,8 +241,10 @@ def _show(figures: Mapping[str, Named], rig_name: str, absent: Iterable[str]) ->
     for name, each in figures.items():
         table.add_row(name, *(_cell(each[figure], places) for _, figure, places in _COLUMNS))
     console = Console()
+    console.width = max(console.width, _WIDTH)
     console.print(table)
-    console.print(f"absent: {', '.join(absent) or 'nobody'}")
+    for name, why in absent.items():
+        console.print(f"{name} is absent: {why}")
     failed = {
         f"{name} {test}": value["max"]
         for name, each in figures.items()

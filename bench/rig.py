@@ -15,7 +15,7 @@ from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import IO, Final, Protocol
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -32,12 +32,22 @@ RIG_CORE: Final = 0
 GATEWAY_CORE: Final = 1
 
 
+Headers = Sequence[tuple[str, str]]
+"""Names and values."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One request to a gateway, as its parts."""
 
-    headers: Sequence[tuple[str, str]]
+    headers: Headers
     body: bytes
+
+    def beside(self, headers: Headers) -> "Request":
+        """The request with more headers; one that it has is another's instead."""
+        named = {name for name, _ in headers}
+        kept = [header for header in self.headers if header[0] not in named]
+        return Request(headers=(*kept, *headers), body=self.body)
 
     def wire(self, port: int) -> bytes:
         """The bytes of the request."""
@@ -93,12 +103,55 @@ def free_port() -> int:
         return taken.getsockname()[1]
 
 
-def on_core(core: int) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A gateway that is up."""
+
+    port: int
+    pid: int
+    headers: Headers = ()
+    """What its callers send beside what a call has."""
+
+
+@contextmanager
+def serving(
+    command: Sequence[str],
+    port: int,
+    *,
+    headers: Headers = (),
+    folder: Path | None = None,
+    log: IO[bytes] | None = None,
+) -> Generator[Server]:
+    """Run a command that serves calls on this port, on the gateways' core; `folder` is its own and its home.
+
+    Raises:
+        ChildProcessError: it does not listen in time.
+    """
+    home = {} if folder is None else {"HOME": str(folder)}
+    out = subprocess.DEVNULL if log is None else log
+    with subprocess.Popen(
+        [*_on_core(GATEWAY_CORE), *command],
+        cwd=folder,
+        env={**os.environ, **home},
+        stdout=out,
+        stderr=log,
+    ) as process:
+        try:
+            _await_port(port, process)
+            yield Server(port=port, pid=process.pid, headers=headers)
+        finally:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(20)
+            process.kill()
+
+
+def _on_core(core: int) -> tuple[str, ...]:
     """What a command begins with so that it stays on a core; nothing where it cannot be said, or there is only one."""
     return ("taskset", "-c", str(core)) if shutil.which("taskset") and (os.cpu_count() or 1) > core else ()
 
 
-def await_port(port: int, process: subprocess.Popen[bytes], *, within_s: float = 60.0) -> None:
+def _await_port(port: int, process: subprocess.Popen[bytes], *, within_s: float = 120.0) -> None:
     """Wait until somebody listens.
 
     Raises:
@@ -123,10 +176,10 @@ def _in_c(sources: Path, port: int) -> Generator[Rig]:
         for program in ("mock", "load"):
             source = str(sources / f"{program}.c")
             subprocess.run(["gcc", "-O2", "-w", "-o", str(folder / program), source], check=True)
-        command = [*on_core(RIG_CORE), str(folder / "mock"), str(port), "0", "10000", str(EVENTS - 5)]
+        command = [*_on_core(RIG_CORE), str(folder / "mock"), str(port), "0", "10000", str(EVENTS - 5)]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as provider:
             try:
-                await_port(port, provider)
+                _await_port(port, provider)
                 yield _InC(folder, port)
             finally:
                 provider.kill()
@@ -144,7 +197,7 @@ class _InC:
     def load(self, port: int, request: Request, *, connections: int, seconds: float) -> Load:
         file = self._folder / "request"
         file.write_bytes(request.wire(port))
-        command = [*on_core(RIG_CORE), str(self._folder / "load"), str(port), str(file), str(connections)]
+        command = [*_on_core(RIG_CORE), str(self._folder / "load"), str(port), str(file), str(connections)]
         told = subprocess.run(
             [*command, str(seconds), str(seconds / 5)],
             capture_output=True,

@@ -123,9 +123,10 @@ def test_coroutines_of_several_loops_and_threads_wait_for_one_ledger(path: Path)
     async def record(loop: int) -> list[bool]:
         return await asyncio.gather(*(ledger.record_async(decided(f"c{loop}-{n}")) for n in range(20)))
 
-    threads = [
-        threading.Thread(target=lambda loop=loop: told.extend(asyncio.run(record(loop)))) for loop in range(3)
-    ]
+    def run(loop: int) -> None:
+        told.extend(asyncio.run(record(loop)))
+
+    threads = [threading.Thread(target=run, args=(loop,)) for loop in range(3)]
     for thread in threads:
         thread.start()
     told.append(ledger.record(decided("a thread's")))

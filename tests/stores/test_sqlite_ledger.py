@@ -290,7 +290,11 @@ def test_a_ledger_that_another_process_brings_up_to_date_meanwhile_is_opened(
     """Another process has done all of it between this one's first look and its first change."""
     open_ledger(path).close()
     looks = chain([found], repeat(len(MIGRATIONS)))
-    monkeypatch.setattr("tierwise.stores.ledger.migration.version_of", lambda connection: next(looks))
+
+    def look(_connection: sqlite3.Connection) -> int:
+        return next(looks)
+
+    monkeypatch.setattr("tierwise.stores.ledger.migration.version_of", look)
 
     with closing(open_ledger(path)) as ledger:
         ledger.write([decided("c1")])

@@ -1,5 +1,6 @@
 """A thread's call: the sync driver goes as far as the reply's first bytes, and then as the caller takes them."""
 
+import inspect
 import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
@@ -126,7 +127,7 @@ class _Call:
 
     @property
     def is_over(self) -> bool:
-        return self._pace.gi_frame is None
+        return inspect.getgeneratorstate(self._pace) == inspect.GEN_CLOSED
 
     def parts(self) -> Iterator[bytes]:
         yield from self._caller.take()
