@@ -2,6 +2,7 @@
 
 import json
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tierwise.config import parse_book
 from tierwise.core.ledger import Entry, Paired
 from tierwise.engine.clock import now_us
 from tierwise.money import usd
+from tierwise.stores.ledger.pairs import DAY_US
 from tierwise.stores.ledger.sqlite import open_ledger
 
 POLICY = TWO_TIERS.replace('tier = "frontier"', 'tier = "frontier"\nshadow = true')
@@ -187,3 +189,13 @@ def test_a_change_that_would_not_load_is_not_written(tmp_path: Path) -> None:
 
     assert result.exit_code == 1
     assert (tmp_path / "tierwise.toml").read_bytes() == before
+
+
+def test_each_line_says_at_which_rate_it_gives_pairs_today(tmp_path: Path) -> None:
+    yesterday = [replace(pair(number, 0), at_us=now_us() - 2 * DAY_US) for number in range(300)]
+    options = files(tmp_path, [*day_of_synthesis(), *yesterday])
+
+    (line,) = json.loads(told("list", "--json", *options))["lines"]
+
+    assert line["verdict"] == "proven"
+    assert 0 < line["rate_today"] < 0.1

@@ -108,6 +108,8 @@ class Standing:
     """What the next pair costs; None where no pair's cost is known."""
     expected: Forecast | None
     """What the next verdict takes; None where none is expected within 90 days, or none is sought."""
+    prospect: Prospect
+    """The line as the planner sees it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,6 +232,7 @@ class _Look:
             stake=stake,
             pair_nanos=prospect.pair_cost_nanos if line.costs.pairs else None,
             expected=None if verdict in FINAL or not line.costs.pairs else forecast(prospect),
+            prospect=prospect,
         )
 
     def _verdict(self, line: Line, margin: float, prospect: Prospect) -> tuple[Verdict, float]:

@@ -7,6 +7,7 @@ from typing import Any, Final
 from rich.table import Table
 from rich.text import Text
 
+from tierwise.audit.dayplan import DayPlan
 from tierwise.audit.splitting import Gap, routable_gap
 from tierwise.audit.standings import Audit, Standing
 from tierwise.audit.verdicts import CHECKED_MARGIN
@@ -23,9 +24,11 @@ from tierwise.cli.options import (
 from tierwise.config import load_book
 from tierwise.core.policy import Policy
 from tierwise.engine.clock import now_us
+from tierwise.engine.dayplan import day_plan
 from tierwise.engine.standing import audit_of
 from tierwise.money import format_usd
 from tierwise.stores.ledger.opening import read_ledger
+from tierwise.stores.ledger.pairs import DAY_US
 
 
 def list_(
@@ -43,10 +46,11 @@ def list_(
     known = load_book(policy).policy
     with closing(read_ledger(ledger)) as reader:
         audit = audit_of(reader, known, at_us=now_us())
+        plan = day_plan(reader, known, day=now_us() // DAY_US)
     if as_json:
-        print_json(audit_json(audit, known))
+        print_json(audit_json(audit, known, plan))
     else:
-        _print(audit, known)
+        _print(audit, known, plan)
 
 
 audit: Final = new_group(
@@ -61,13 +65,19 @@ audit: Final = new_group(
 )
 
 
-def audit_json(audit: Audit, policy: Policy) -> dict[str, Any]:
+def audit_json(audit: Audit, policy: Policy, plan: DayPlan) -> dict[str, Any]:
     """The whole audit, for machines."""
     gap = _gap(audit)
     return {
         "error": policy.audit.error / 100,
         "routable_gap": None if gap is None else gap.value,
-        "lines": [_standing_json(standing) for standing in audit.standings],
+        "lines": [
+            {
+                **_standing_json(standing),
+                "rate_today": plan.rate(standing.line.line, policy.audit.sample / 100),
+            }
+            for standing in audit.standings
+        ],
     }
 
 
@@ -116,10 +126,10 @@ _COLUMNS: Final = (
 _NUMBERS: Final = ("pairs", "worse", "same", "better", "open")
 
 
-def _print(audit: Audit, policy: Policy) -> None:
+def _print(audit: Audit, policy: Policy, plan: DayPlan) -> None:
     if audit.standings:
         out.print(_table(audit.standings))
-    for sentence in _remarks(audit, policy):
+    for sentence in _remarks(audit, policy, plan):
         say(sentence)
 
 
@@ -165,7 +175,7 @@ def _expected(standing: Standing) -> str:
     return f"{found.pairs:,} pairs, {format_usd(found.cost_nanos)}, {found.days:.0f} days"
 
 
-def _remarks(audit: Audit, policy: Policy) -> Iterator[str]:
+def _remarks(audit: Audit, policy: Policy, plan: DayPlan) -> Iterator[str]:
     shadowed = [name for name, contract in policy.contracts.items() if contract.shadow]
     if not shadowed:
         yield "Nothing is compared: no task type of the policy has shadow = true."
@@ -173,6 +183,11 @@ def _remarks(audit: Audit, policy: Policy) -> Iterator[str]:
         yield "No pairs yet."
         return
     yield f"Of all claims proven, {policy.audit.error} % are expected to be wrong at the most."
+    resting = sorted(
+        {one.line.task_type for one in audit.standings if not plan.rate(one.line.line, policy.audit.sample)}
+    )
+    if resting:
+        yield f"No pairs are made today of {', '.join(resting)}: the allowance frees more elsewhere."
     if any(standing.line.undecided for standing in audit.standings):
         yield "Open pairs have different answers that nothing could grade: give their types a quality.check."
     if _gap(audit) is Gap.NONE:

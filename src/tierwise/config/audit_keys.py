@@ -53,7 +53,8 @@ CREDIT: Final[Key[int]] = Key(
 SAMPLE: Final[Key[int]] = Key(
     name="sample",
     kind=Whole(what="per cents", least=1, most=100),
-    meaning="Per cent of a type's runs, else conversations, of which one call a day is compared.",
+    meaning="Per cent of a type's runs, else conversations, of which one call a day is compared, as long as a line "
+    "has too few pairs to plan its day by.",
     example="25",
     absent="10",
 )

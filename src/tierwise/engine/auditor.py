@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tierwise.audit.acting import Lean
+from tierwise.audit.dayplan import DayPlan
 from tierwise.audit.grading import Answer, Check, grade, read_check
 from tierwise.audit.sampling import Purpose, Sampled, sample, uniform
 from tierwise.core.changes import Change
@@ -20,6 +21,7 @@ from tierwise.core.ledger import Act, Acted, Declared, Failed, Fault, Paired, Po
 from tierwise.core.planning import Plan, Refused
 from tierwise.core.policy import Policy
 from tierwise.engine.budgets import AsyncBudgets, Warnings
+from tierwise.engine.dayplan import day_plan
 from tierwise.engine.desk import Desk, Opened, Reading
 from tierwise.engine.ledger import AsyncLedger
 from tierwise.engine.listening import Kept, ListeningCaller, SilentCaller
@@ -132,6 +134,8 @@ class Auditor:
         """Bytes that candidates in the queue, and those being compared, hold."""
         self._unseen = True
         """Whether claims have not been looked for since the latest pair, or ever."""
+        self._plan = DayPlan()
+        """The rates of the day; those of the day before until they are worked out."""
         self._seen_policy: Policy | None = None
         """Under which policy they were looked for."""
         self.ready = asyncio.Event()
@@ -155,7 +159,8 @@ class Auditor:
         cluster = cluster_of(reading) or opened.call_id
         acting = self._desk.acting
         comparison = comparison_of(planned, contract, cluster=cluster, salt=salt, alarmed=acting.alarmed)
-        rate = _rate(planned, acting.lean(contract.name, planned.policy))
+        planned_rate = self._plan.rate(comparison.key.id, planned.policy.audit.sample / 100)
+        rate = _rate(planned, acting.lean(contract.name, planned.policy), planned_rate)
         if rate is None:
             return None
         line, day = comparison.key.id, reading.at_us // DAY_US
@@ -230,6 +235,7 @@ class Auditor:
         """The ledger's id, and the pairs that there are of today."""
         today = self._clock() // DAY_US
         with closing(self._read()) as ledger:
+            self._plan = day_plan(ledger, self._desk.book.policy, day=today)
             pairs = evidence(ledger).pairs
             found = {(pair.line, pair.cluster, today) for pair in pairs if pair.at_us // DAY_US == today}
             return ledger_id(ledger), found
@@ -343,6 +349,7 @@ class Auditor:
     async def _keep_looking(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
+            await self._plan_day()
             policy = self._desk.book.policy
             if not self._unseen and policy is self._seen_policy:
                 continue
@@ -354,6 +361,20 @@ class Auditor:
                 self._unseen = True
                 log.exception("the audit's evidence cannot be read, and the audit goes on")
 
+    async def _plan_day(self) -> None:
+        """Plan the day, once it has begun."""
+        today = self._clock() // DAY_US
+        if today == self._plan.day:
+            return
+        try:
+            self._plan = await asyncio.to_thread(self._planned, today)
+        except LedgerError as error:
+            log.warning("the day cannot be planned, and the rates stay: %s", error)
+
+    def _planned(self, day: int) -> DayPlan:
+        with closing(self._read()) as ledger:
+            return day_plan(ledger, self._desk.book.policy, day=day)
+
     def _look(self) -> list[Declared | Acted]:
         with closing(self._read()) as ledger:
             found = look(ledger, self._desk.book.policy, at_us=self._clock())
@@ -364,13 +385,12 @@ class Auditor:
         return found
 
 
-def _rate(planned: Plan, lean: Lean | None) -> float | None:
+def _rate(planned: Plan, lean: Lean | None, rate: float) -> float | None:
     """The part of the clusters like a call's that give a pair; None where its call is none to compare.
 
     Where the autopilot sends a type to the cheaper tier, pairs are of the holdback alone, where they cost little: a
     larger part of it, so that there are as many as before as far as it reaches.
     """
-    rate = planned.policy.audit.sample / 100
     if lean is None:
         return rate
     decision = planned.decision
