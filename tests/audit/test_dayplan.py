@@ -1,5 +1,6 @@
 """The plan of a day: rates that share the allowance by the index."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,27 +15,28 @@ from tierwise.money import usd
 DAY_US = 86_400_000_000
 
 
-def pairs_of(name: str, *, same: int, worse: int = 0, on_dear: bool = True, **values: Any) -> list[Paired]:
+def pairs_of(name: str, *, same: int, worse: int = 0, **values: Any) -> list[Paired]:
     key = LineKey(task_type=name, dear=Arm(tier="frontier", model="a"), cheap=Arm(tier="fast", model="b"))
+    first = Paired(
+        pair_id=name,
+        at_us=0,
+        call_id="c1",
+        shadow_call_id="c2",
+        task_type=name,
+        line=key.id,
+        line_parts=key.parts,
+        on_dear=True,
+        difference=0,
+        how="check",
+        probability=0.1,
+        cluster=name,
+        dear_nanos=usd("0.10"),
+        cheap_nanos=usd("0.01"),
+    )
     return [
-        Paired(
-            **{
-                "pair_id": f"{name}-{number}",
-                "at_us": number * DAY_US // 100,
-                "call_id": "c1",
-                "shadow_call_id": "c2",
-                "task_type": name,
-                "line": key.id,
-                "line_parts": key.parts,
-                "on_dear": on_dear,
-                "difference": 0 if number < same else -1,
-                "how": "check",
-                "probability": 0.1,
-                "cluster": f"{name}-{number}",
-                "dear_nanos": usd("0.10"),
-                "cheap_nanos": usd("0.01"),
-            }
-            | values
+        replace(
+            first,
+            **{"at_us": number * DAY_US // 100, "difference": 0 if number < same else -1} | values,
         )
         for number in range(same + worse)
     ]
