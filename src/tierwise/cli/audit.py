@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from dataclasses import asdict
 from typing import Any, Final
 
 from rich.table import Table
@@ -25,8 +26,9 @@ from tierwise.config import load_book
 from tierwise.core.policy import Policy
 from tierwise.engine.clock import now_us
 from tierwise.engine.dayplan import day_plan
-from tierwise.engine.standing import audit_of
+from tierwise.engine.standing import LOOKS_BACK_DAYS, audit_of
 from tierwise.money import format_usd
+from tierwise.stores.ledger.cascades import Cascade, cascades
 from tierwise.stores.ledger.opening import read_ledger
 from tierwise.stores.ledger.pairs import DAY_US
 
@@ -47,10 +49,13 @@ def list_(
     with closing(read_ledger(ledger)) as reader:
         audit = audit_of(reader, known, at_us=now_us())
         plan = day_plan(reader, known, day=now_us() // DAY_US)
+        tried = cascades(reader, known, since_us=now_us() - LOOKS_BACK_DAYS * DAY_US)
     if as_json:
-        print_json(audit_json(audit, known, plan))
-    else:
-        _print(audit, known, plan)
+        print_json({**audit_json(audit, known, plan), "cascades": [_cascade_json(each) for each in tried]})
+        return
+    _print(audit, known, plan)
+    for cascade in tried:
+        say(_cascade_told(cascade))
 
 
 audit: Final = new_group(
@@ -79,6 +84,24 @@ def audit_json(audit: Audit, policy: Policy, plan: DayPlan) -> dict[str, Any]:
             for standing in audit.standings
         ],
     }
+
+
+def _cascade_json(cascade: Cascade) -> dict[str, Any]:
+    return {**asdict(cascade), "saved_nanos": cascade.saved_nanos, "pays_above": cascade.pays_above}
+
+
+def _cascade_told(cascade: Cascade) -> str:
+    """What a cascade saves, and when it would not."""
+    passed = 1 - cascade.escalated / cascade.tried
+    told = (
+        f"The cascade of {cascade.task_type}: {passed:.0%} of {cascade.tried:,} replies in {LOOKS_BACK_DAYS} days "
+        f"were left on {cascade.cheap}"
+    )
+    if cascade.saved_nanos is None or cascade.pays_above is None:
+        return f"{told}; what {cascade.dear} would have cost is not known, for nothing was made again."
+    what = "saved" if cascade.saved_nanos >= 0 else "cost more by"
+    amount = format_usd(abs(cascade.saved_nanos))
+    return f"{told}, which {what} {amount}. It pays while more than {cascade.pays_above:.0%} pass."
 
 
 def _standing_json(standing: Standing) -> dict[str, Any]:

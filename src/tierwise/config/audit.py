@@ -46,5 +46,7 @@ def check_shadow(contract: Contract, tiers: int, notes: Notes) -> None:
     if contract.shadow and tiers < 2:
         notes.error((*path, "shadow"), "there is no other tier to compare with", "remove the line")
     has_quality = contract.check is not None or contract.margin_points is not None
-    if (has_quality or contract.autopilot) and not contract.shadow:
+    if contract.cascade and contract.shadow:
+        notes.warn((*path, "shadow"), "is not used: a cascade is not compared", "remove the line")
+    if (has_quality or contract.autopilot) and not contract.shadow and not contract.cascade:
         notes.warn((*path, "quality"), "is not used: nothing is compared", "add shadow = true")

@@ -227,6 +227,7 @@ def _contract(name: str, section: Section) -> Contract | None:
     check, margin, autopilot = read_quality(section)
     description = section.take(keys.DESCRIPTION)
     on_truncation = section.take(retry_keys.ON_TRUNCATION)
+    cascade = section.take(retry_keys.CASCADE) or False
     fallback = section.take(retry_keys.FALLBACK)
     if tier is None:
         return None
@@ -249,6 +250,7 @@ def _contract(name: str, section: Section) -> Contract | None:
         margin_points=margin,
         check=check,
         autopilot=autopilot,
+        cascade=cascade,
     )
 
 

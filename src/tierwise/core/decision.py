@@ -28,6 +28,8 @@ class Why(StrEnum):
     """The audit makes the call on this tier, to compare."""
     AUTOPILOT = "autopilot"
     """The autopilot drew this tier, on the grounds of a verdict."""
+    CASCADE = "cascade"
+    """The contract tries a cheaper tier first, and checks its reply."""
     OBSERVED = "observed"
     """The decision is recorded and not acted on."""
     ATTEMPT = "attempt"
@@ -68,7 +70,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawn:
-    """What the autopilot drew for a call's run or conversation, in place of the contract's tier."""
+    """A tier in place of the contract's, for new conversations: what the autopilot drew, or a cascade begins with."""
 
     tier: str
     probability: float

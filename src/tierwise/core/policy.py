@@ -93,6 +93,8 @@ class Contract:
     """What a good answer is, as the policy writes it: `json`, `json:KEYS`, `regex:PATTERN` or `exact:TEXT`."""
     autopilot: bool | None = None
     """Whether verdicts move its calls by themselves; None takes the audit's own."""
+    cascade: bool = False
+    """Whether its calls are made on the next cheaper tier first, and on its own where the reply fails the check."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

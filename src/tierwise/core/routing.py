@@ -76,6 +76,19 @@ def decide(
     return _as_asked(call, *_passed_over(barred), _OBSERVED)
 
 
+def cascaded(call: Call, task: TaskRef, policy: Policy) -> Drawn | None:
+    """Return the tier that a call's cascade begins with; None where it has none, or its reply cannot be held back."""
+    contract = policy.contracts.get(task.type) if task.type is not None else None
+    if contract is None or not contract.cascade or call.stream or call.thread:
+        return None
+    names = list(policy.tiers)
+    tier = names[names.index(contract.tier) + 1]
+    sentence = (
+        f"The contract of {contract.name} tries {tier} first: where its check fails, {contract.tier} follows."
+    )
+    return Drawn(tier=tier, probability=1.0, why=Reason(why=Why.CASCADE, sentence=sentence))
+
+
 _OBSERVED: Final = Reason(why=Why.OBSERVED, sentence="The policy observes: the call goes as it was asked.")
 
 

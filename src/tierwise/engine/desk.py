@@ -14,6 +14,7 @@ from tierwise.core.exchange import Exchange
 from tierwise.core.lengths import UNKNOWN_LENGTHS, Lengths
 from tierwise.core.planning import Plan, Refused, plan
 from tierwise.core.reserving import Asked, ask, is_counted
+from tierwise.core.routing import cascaded
 from tierwise.core.tasks import TaskRef, continues, conversation_key, name_task
 from tierwise.stores.conversations import Conversations
 from tierwise.wire.contents import measure
@@ -145,7 +146,9 @@ class Desk:
             number: which attempt it is by the count of the caller's own library, where that makes them.
         """
         kept = reading.kept or kept
-        drawn = self._drawn(reading.task, reading.conversation, reading.raw, reading.book)
+        drawn = cascaded(reading.call, reading.task, reading.book.policy) if tries_again else None
+        if drawn is None:
+            drawn = self._drawn(reading.task, reading.conversation, reading.raw, reading.book)
         planned = plan(reading.call, reading.task, policy=reading.book.policy, kept=kept, drawn=drawn)
         is_new = kept is None and reading.call.turns <= 1
         if tries_again:
@@ -231,7 +234,9 @@ class Desk:
         policy = self.book.policy
         call, body = read_request(raw, headers, counting=counting)
         task = name_task(call, policy=policy)
-        drawn = self._drawn(task, conversation_key(call, task), raw, self.book)
+        drawn = cascaded(call, task, policy) or self._drawn(
+            task, conversation_key(call, task), raw, self.book
+        )
         return Preview(body=body, plan=plan(call, task, policy=policy, kept=None, drawn=drawn))
 
     def _drawn(self, task: TaskRef, conversation: str | None, raw: bytes, book: Book) -> Drawn | None:

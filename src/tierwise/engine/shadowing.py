@@ -64,7 +64,9 @@ def comparable(planned: Plan, body: Body) -> Contract | None:
     """
     call, policy = planned.call, planned.policy
     contract = policy.contracts.get(planned.task.type) if planned.task.type is not None else None
-    if contract is None or not contract.shadow or planned.decision.tier is None or not planned.decision.acts:
+    if contract is None or not contract.shadow or contract.cascade:
+        return None
+    if planned.decision.tier is None or not planned.decision.acts:
         return None
     if call.thread or call.fallbacks or len(policy.tiers) < 2 or not _RUN_ELSEWHERE.isdisjoint(body.fields):
         return None
