@@ -325,12 +325,13 @@ _MEANINGS: Final[Mapping[str, str]] = {
     "unknown-task-type": "The declared task type is not in the policy, and the policy is strict, or the type stood "
     "in the model's name and there is no default contract.",
     "ineligible": "No tier's model takes this body. The message says why, tier by tier.",
-    "thread": "The body continues a thread of another model. The SDKs answer by sending the whole conversation.",
+    "thread": "The thread's model is not the decided one; or a budget or `max_cost_usd` does not cover what it may "
+    "hold. The SDKs answer by sending the whole conversation.",
     "budget": "A budget has less left than the call may cost. The message and the headers say which, and until when.",
     "budget-store": "The store of the balances cannot be reached, so nobody knows what a hard budget has left.",
     "unpriced": "The model has no price, and a hard budget or `max_cost_usd` counts the call.",
     "too-dear": "The call's worst case is above its contract's `max_cost_usd`, at every useful cap.",
-    "not-supported": "Message Batches and text completions: they would cost money that the ledger does not see.",
+    "not-supported": "Text completions: they would cost money that the ledger does not see.",
     "no-credential": "The caller brings no key and the gateway has none.",
     "unknown-key": "The gateway serves only its clients, and the request has the key of none.",
     "not-allowed": "The client may not make calls of this task type, or use this address.",

@@ -7,10 +7,10 @@ from typing import Any, cast
 import anthropic
 import httpx2
 import pytest
-from anthropic import beta_tool
 
 import tierwise
 from support.clients import Door
+from support.runners import look_it_up, look_it_up_async
 from support.waiting import eventually
 from tierwise.sandbox.server import Running
 
@@ -148,34 +148,45 @@ def test_a_reply_that_is_read_by_hand_is_recorded(door: Door, sandbox: Running) 
     assert door.calls()[0]["cost_nanos"] == sandbox.billing()["total_nanos"]
 
 
-@pytest.mark.parametrize("model", ["claude-opus-5-5", "task/synthesis"])
-def test_the_tool_runner_falls_back_from_threads_and_finishes(
-    door: Door, sandbox: Running, model: str
+@pytest.fixture(params=["whole", "streamed"])
+def stream(request: pytest.FixtureRequest) -> bool:
+    return request.param == "streamed"
+
+
+def look(door: Door, *, is_async: bool, **asked: Any) -> Any:
+    """Have the tool runner of the SDK look something up, and return its last message."""
+
+    async def run() -> Any:
+        if is_async:
+            async with door.async_client() as client:
+                return await look_it_up_async(client, **asked)
+        with door.client() as client:
+            return look_it_up(client, **asked)
+
+    return asyncio.run(run())
+
+
+def test_the_tool_runner_stays_on_a_thread_where_its_model_is_the_tiers(
+    door: Door, sandbox: Running, is_async: bool, stream: bool
 ) -> None:
-    seen: list[str] = []
+    headers = {"x-tierwise-task-type": "synthesis"}
+    final = look(door, is_async=is_async, stream=stream, model="claude-opus-5-5", extra_headers=headers)
 
-    @beta_tool
-    def look_up(key: str) -> str:
-        """Look up a record.
+    assert final.stop_reason == "end_turn"
+    assert [call["sent"]["thread"]["type"] for call in sandbox.calls()] == ["continue", "create"]
+    recorded = door.settled()
+    assert [(call["ending"], call["tier"]) for call in recorded] == [("posted", "frontier")] * 2
+    assert [call["cost_nanos"] for call in recorded] == [call["nanos"] for call in sandbox.calls()][::-1]
 
-        Args:
-            key: the record's key
-        """
-        seen.append(key)
-        return "found"
 
-    with door.client() as client:
-        runner = client.beta.messages.tool_runner(
-            model=model,
-            max_tokens=500,
-            tools=[look_up],
-            messages=[{"role": "user", "content": "Look it up."}],
-        )
-        final = runner.until_done()
+def test_the_tool_runner_leaves_a_thread_whose_model_would_change_and_finishes(
+    door: Door, sandbox: Running, is_async: bool, stream: bool
+) -> None:
+    final = look(door, is_async=is_async, stream=stream, model="task/synthesis")
 
-    assert (seen, final.stop_reason) == (["sandbox"], "end_turn")
-    refused, *posted = door.calls()
-    assert (refused["ending"], refused["cost_nanos"]) == ("failed", 0)
+    assert final.stop_reason == "end_turn"
+    refused, *posted = door.settled()
+    assert (refused["ending"], refused["error"], refused["cost_nanos"]) == ("failed", "thread", 0)
     assert [call["ending"] for call in posted] == ["posted", "posted"]
     assert sum(call["cost_nanos"] for call in posted) == sandbox.billing()["total_nanos"]
 

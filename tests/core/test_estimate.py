@@ -183,6 +183,10 @@ def test_a_hundred_searches_are_priced_where_the_provider_may_search(fields: dic
     assert bound(a_call(**fields), contents).fixed_attos == bound(contents=contents).fixed_attos + DOLLAR
 
 
+def test_a_body_that_begins_a_thread_is_priced_like_any_other() -> None:
+    assert bound(a_call(thread=True, begins_thread=True)) == bound()
+
+
 def test_compaction_reads_and_writes_everything_once_more() -> None:
     found = bound(a_call(compaction=True))
 

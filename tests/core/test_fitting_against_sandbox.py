@@ -7,6 +7,8 @@ from itertools import product
 from typing import Any, Final, get_args
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tierwise.core.catalog import MODELS
 from tierwise.core.decision import Decision
@@ -196,3 +198,107 @@ def test_no_decision_makes_a_body_that_its_model_refuses(
 
         assert sent is not None
         assert provider.takes(sent, headers), (effort, cap, sent)
+
+
+def either(*choices: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.sampled_from([{}, *choices])
+
+
+def thinking_of(kind: str) -> dict[str, Any]:
+    return {"type": kind, "budget_tokens": 2048} if kind == "enabled" else {"type": kind}
+
+
+TURNS: Final = (
+    [USER],
+    [USER, {"role": "assistant", "content": "The Rhine,"}],
+    [USER, {"role": "system", "content": "Be short."}, {"role": "user", "content": "Well?"}],
+)
+COMBINED: Final = st.builds(
+    lambda *parts: {name: value for part in parts for name, value in part.items()},
+    either(
+        *({"thinking": thinking_of(kind)} for kind in ("adaptive", "enabled", "disabled", "between_tools"))
+    ),
+    st.one_of(st.none(), st.sampled_from(EFFORTS)).map(lambda effort: {"effort": effort} if effort else {}),
+    either({"task_budget": {"type": "tokens", "total": 20_000}}),
+    either(
+        {"temperature": 0.2},
+        {"temperature": 1},
+        {"top_p": 0.99},
+        {"top_k": 40},
+        {"temperature": 1, "top_p": 1},
+    ),
+    either({"tools": [TOOL]}, {"tools": [TOOL], "tool_choice": {"type": "any"}}),
+    either({"compaction": {"enabled": True}}),
+    either({"fallbacks": "default"}, {"fallbacks": [{"model": "claude-sonnet-5"}]}),
+    either({"inference_geo": "us"}, {"inference_geo": "global"}),
+    either({"speed": "fast"}, {"speed": "standard"}),
+    st.sampled_from(TURNS).map(lambda turns: {"messages": turns}),
+)
+"""Fields that one table or the other speaks of, in any combination."""
+FLAGS: Final = st.sets(
+    st.sampled_from(["fast-mode-2026-02-01", "task-budgets-2026-03-13", "later-2027-01-01"])
+)
+
+
+@st.composite
+def asked(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, str]]:
+    """A body of several features, and its headers."""
+    fields = draw(COMBINED)
+    output = {name: fields.pop(name) for name in ("effort", "task_budget") if name in fields}
+    headers = {"anthropic-version": draw(st.sampled_from(["2023-06-01", "2026-10-21"]))}
+    flags = draw(FLAGS)
+    if flags:
+        headers["anthropic-beta"] = ",".join(sorted(flags))
+    body = {"model": "task/any", "max_tokens": CAP, **fields, **({"output_config": output} if output else {})}
+    return body, headers
+
+
+@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    call=asked(),
+    model=st.sampled_from(sorted(MODELS)),
+    effort=st.sampled_from(EFFORT_CHOICES),
+    thinking=st.sampled_from(get_args(Thinking)),
+    cap=st.sampled_from([512, 1025, 200_000]),
+)
+def test_whatever_is_combined_a_fitted_body_is_taken(
+    provider: Provider,
+    call: tuple[dict[str, Any], dict[str, str]],
+    model: str,
+    effort: Any,
+    thinking: Thinking,
+    cap: int,
+) -> None:
+    body, headers = call
+
+    sent = fitted(body, headers, decided(model, max_tokens=cap, effort=effort, thinking=thinking))
+
+    assert sent is None or provider.takes(sent, headers), sent
+
+
+@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(call=asked(), model=st.sampled_from(sorted(MODELS)))
+def test_whatever_is_combined_a_body_that_is_changed_or_barred_would_be_refused(
+    provider: Provider, call: tuple[dict[str, Any], dict[str, str]], model: str
+) -> None:
+    body, headers = call
+    unfitted = {**body, "model": model}
+
+    sent = fitted(body, headers, decided(model))
+
+    if (sent is None or json.loads(sent) != unfitted) and not by_policy(body, headers, model):
+        assert not provider.takes(json.dumps(unfitted).encode(), headers), unfitted
+
+
+def by_policy(body: Mapping[str, Any], headers: Mapping[str, str], model: str) -> bool:
+    """Whether a body has what is changed for a model although the provider takes it."""
+    if body.get("speed") == "standard" and FAST_BETA["anthropic-beta"] in headers.get("anthropic-beta", ""):
+        return True  # it says nothing, and goes, flag or no flag
+    if isinstance(body.get("fallbacks"), list):
+        return True  # whichever models it holds
+    named = {
+        "fallbacks default": body.get("fallbacks") == "default",
+        "speed standard": body.get("speed") == "standard",
+        "speed fast": body.get("speed") == "fast",
+    }
+    return any(is_there and model in BY_POLICY[feature] for feature, is_there in named.items())

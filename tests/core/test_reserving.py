@@ -254,6 +254,14 @@ def test_a_call_above_its_types_limit_is_capped_to_it_and_the_reason_is_told() -
     ]
 
 
+def test_a_thread_above_its_types_limit_is_refused_so_that_the_caller_sends_it_whole() -> None:
+    call = a_call(FAST.model, headers={"x-tierwise-task-type": "extraction"}, thread=True)
+    found = refusal(asked(call, extraction(max_cost="0.00025")))
+
+    assert found.code == "thread"
+    assert "(max_cost_usd)" in found.sentence
+
+
 def test_a_call_that_no_useful_cap_brings_below_its_types_limit_is_too_dear() -> None:
     found = refusal(asked(a_call("task/extraction"), extraction(max_cost="0.00025", min_tokens=400)))
 

@@ -17,10 +17,12 @@ from tierwise.core.planning import Plan, Refused, plan
 from tierwise.core.policy import Policy, Tier
 from tierwise.core.settlement import (
     Ending,
+    Models,
     at_equal_tokens,
     decided_entry,
     describe,
     ending_entry,
+    item_entry,
     refused_entry,
 )
 from tierwise.core.tasks import LONGEST_ID, name_task
@@ -366,3 +368,28 @@ def test_the_frontier_baseline_is_the_first_tiers_model() -> None:
     policy = a_policy(EXTRACTION, tiers=(Tier(name="top", model="claude-fable-5-2"), FAST))
 
     assert posted(an_ending(), planned(a_call("task/extraction"), policy)).at_frontier_nanos == 28_000_000
+
+
+# Items of Message Batches
+
+
+def test_an_item_is_priced_at_batch_rates_as_of_the_making_of_its_batch() -> None:
+    line = UsageLine(model="claude-haiku-5-5", usage=Usage(input_tokens=1_000, output_tokens=100), batch=True)
+    models = Models(
+        frontier="claude-opus-5-5", requested="task/extraction", decided="claude-haiku-5-5", acts=True
+    )
+    made_us, fetched_us = 1_795_000_000_000_000, 1_797_000_000_000_000
+    entry = item_entry(
+        Ending(at_us=fetched_us, metered=Metered(lines=(line,))),
+        models=models,
+        prices=PRICES,
+        priced_us=made_us,
+        call_id="c1",
+        batch_id="msgbatch_1",
+    )
+
+    assert isinstance(entry, Posted)
+    assert (entry.at_us, entry.batch_id, entry.timings) == (fetched_us, "msgbatch_1", NO_TIMINGS)
+    assert entry.cost_nanos == 1_000 * 50 + 100 * 250
+    assert entry.at_frontier_nanos == 1_000 * 2_000 + 100 * 10_000
+    assert entry.as_asked_nanos == entry.as_decided_nanos == entry.cost_nanos

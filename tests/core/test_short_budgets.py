@@ -309,10 +309,32 @@ def test_a_call_is_moved_once() -> None:
 
 
 def test_a_body_that_the_cheaper_tier_cannot_take_stays() -> None:
-    thread = replace(PLAIN_TEXT, requested_model=FRONTIER.model, headers=HEADER, thread=True)
+    thread = replace(
+        PLAIN_TEXT, requested_model=FRONTIER.model, headers=HEADER, thread=True, begins_thread=True
+    )
     policy = a_policy_of(a_budget("downgrade", limit="50"), downgrade_to="fast")
 
     assert refusal(tried(asks(policy, call=thread))).code == "budget"
+
+
+GOES_ON = replace(PLAIN_TEXT, requested_model=FRONTIER.model, headers=HEADER, thread=True, opening=None)
+
+
+def test_a_thread_that_a_budget_cannot_cover_is_refused_so_that_the_caller_sends_it_whole() -> None:
+    asking = asks(a_policy_of(a_budget("shrink", "queue", limit="50"), count=True), call=GOES_ON)
+
+    refused = refusal(tried(asking))
+
+    assert (asking.shrinks, asking.may_count) == (False, False)
+    assert refused.code == "thread"
+    assert "send the conversation in full" in refused.sentence
+    assert "The budget all is short" in refused.sentence
+
+
+def test_a_thread_that_comes_after_a_limit_of_calls_is_refused_like_any_call() -> None:
+    of_calls = replace(a_budget(), counts="calls", limit=1)
+
+    assert refusal(tried(asks(a_policy_of(of_calls), call=GOES_ON))).code == "budget"
 
 
 def test_a_body_that_only_another_tier_takes_stays() -> None:

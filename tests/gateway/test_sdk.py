@@ -6,7 +6,6 @@ from pathlib import Path
 
 import anthropic
 import pytest
-from anthropic import beta_tool
 
 from support.gateways import RunningGateway, running_gateway
 from support.waiting import eventually
@@ -114,34 +113,6 @@ def test_a_streamed_tool_use_has_its_input(client: anthropic.Anthropic) -> None:
     assert use.input == {"key": "sandbox"}
 
 
-@pytest.mark.parametrize("model", ["claude-opus-5-5", "task/synthesis"])
-def test_the_tool_runner_falls_back_from_threads_and_finishes(
-    client: anthropic.Anthropic, gateway: RunningGateway, sandbox: Running, model: str
-) -> None:
-    seen: list[str] = []
-
-    @beta_tool
-    def look_up(key: str) -> str:
-        """Look up a record.
-
-        Args:
-            key: the record's key
-        """
-        seen.append(key)
-        return "found"
-
-    runner = client.beta.messages.tool_runner(
-        model=model, max_tokens=500, tools=[look_up], messages=[{"role": "user", "content": "Look it up."}]
-    )
-    final = runner.until_done()
-
-    assert (seen, final.stop_reason) == (["sandbox"], "end_turn")
-    refused, *posted = gateway.calls()
-    assert (refused["ending"], refused["cost_nanos"]) == ("failed", 0)
-    assert [call["ending"] for call in posted] == ["posted", "posted"]
-    assert total_nanos(gateway) == sandbox.billing()["total_nanos"]
-
-
 def test_tokens_are_counted_for_the_decided_model(client: anthropic.Anthropic) -> None:
     count = client.messages.count_tokens(model="task/extraction", messages=HELLO)
     message = client.messages.create(model="task/extraction", max_tokens=500, messages=HELLO)
@@ -151,7 +122,8 @@ def test_tokens_are_counted_for_the_decided_model(client: anthropic.Anthropic) -
 
 def test_the_models_are_listed_page_by_page(client: anthropic.Anthropic, sandbox: Running) -> None:
     with anthropic.Anthropic(base_url=sandbox.base_url, api_key="any") as direct:
-        assert list(client.models.list(limit=5)) == list(direct.models.list(limit=5))
+        listed = [model for model in client.models.list(limit=5) if not model.id.startswith("task/")]
+        assert listed == list(direct.models.list(limit=5))
         assert client.models.retrieve("claude-haiku-5-5") == direct.models.retrieve("claude-haiku-5-5")
 
 
@@ -265,7 +237,7 @@ def test_a_stream_that_its_caller_leaves_is_recorded_and_closed(
     ) as stream:
         next(iter(stream))
 
-    (recorded,) = gateway.settled()
+    (recorded,) = eventually(gateway.settled, until=bool)
     assert (recorded["fault"], recorded["error"]) == ("caller", "caller-left")
     (billed,) = eventually(sandbox.calls, until=lambda found: len(found) == 1)
     assert billed["ending"] == "left"

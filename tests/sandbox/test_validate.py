@@ -134,15 +134,6 @@ def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(served: R
     assert answer.json()["error"]["message"] == "prompt is too long: 200007 tokens > 200000 maximum"
 
 
-def test_a_thread_is_refused_with_the_code_that_makes_the_sdk_send_the_conversation_in_full(
-    served: Running,
-) -> None:
-    answer = served.messages({**PLAIN, "thread": {"type": "create"}})
-
-    assert answer.status == 400
-    assert answer.json()["error"]["details"] == {"error_code": "thread_unsupported_request"}
-
-
 def test_a_field_of_a_later_api_is_let_through(served: Running) -> None:
     assert served.messages({**PLAIN, "later": {"any": 1}}).status == 200
 

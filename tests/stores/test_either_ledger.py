@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from support.entries import decided, failed, posted, set_aside, settled, topped_up
 from support.folding import Folded, folded
 from tierwise.core.budgets import Balance, OpenReservation
-from tierwise.core.ledger import Entry, Settled
+from tierwise.core.ledger import Batched, Entry, Settled
 from tierwise.errors import LedgerUnavailable
+from tierwise.stores.ledger.batches import open_items
 from tierwise.stores.ledger.opening import Ledger, open_ledger, read_ledger
 from tierwise.stores.ledger.query import Reader
 from tierwise.stores.ledger.reports import DIMENSIONS, By, UnknownType, report
@@ -421,3 +422,50 @@ def empty(where: str) -> None:
         return
     with closing(psycopg.connect(where, autocommit=True)) as connection:
         connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+
+
+# Message Batches
+
+
+def sent_items(ledger: Ledger) -> None:
+    """Two items of a batch that the provider took, and one of a batch that it did not."""
+    for call, batch in (("c1", "own"), ("c2", "own"), ("c3", "other")):
+        item = decided(call, batch_id=batch, custom_id=f"item-{call}")
+        ledger.write([item, set_aside(call, accounts=("a",), reserved_nanos=100, at_us=10)])
+    ledger.write([Batched(entry_id="own", at_us=11, batch_id="msgbatch_1")])
+
+
+def test_an_item_is_found_by_the_providers_id_and_the_callers_until_it_has_an_ending(ledger: Ledger) -> None:
+    sent_items(ledger)
+    wanted = ["item-c1", "item-c2", "item-c3", "item-c4"]
+
+    assert {name: item.call_id for name, item in open_items(ledger, "msgbatch_1", wanted).items()} == {
+        "item-c1": "c1",
+        "item-c2": "c2",
+    }
+    ledger.write([posted("c1", batch_id="msgbatch_1"), settled("c2")])
+    assert open_items(ledger, "msgbatch_1", wanted) == {}
+
+
+def test_of_two_endings_of_an_item_the_first_counts(ledger: Ledger) -> None:
+    sent_items(ledger)
+    ledger.write([posted("c1", batch_id="msgbatch_1", cost_nanos=40)])
+    ledger.write([posted("c1", batch_id="msgbatch_1", cost_nanos=41)])
+
+    assert [row["cost_nanos"] for row in ledger.rows("SELECT * FROM calls WHERE call_id = 'c1'")] == [40]
+    assert balances(ledger)["a"].posted_nanos == 40
+    assert not [finding for finding in verify(ledger) if finding.breaches]
+
+
+def test_a_call_names_its_batch_as_the_provider_does_once_that_is_known(ledger: Ledger) -> None:
+    sent_items(ledger)
+
+    rows = ledger.rows("SELECT call_id, batch_id FROM calls ORDER BY call_id")
+    assert [row["batch_id"] for row in rows] == ["msgbatch_1", "msgbatch_1", "other"]
+
+
+def test_items_that_the_provider_took_are_kept_longer_than_other_calls(ledger: Ledger) -> None:
+    sent_items(ledger)
+
+    assert [each.call_id for each in overdue(ledger, 11, items_before_us=10)] == ["c3"]
+    assert [each.call_id for each in overdue(ledger, 11, items_before_us=11)] == ["c1", "c2", "c3"]

@@ -14,6 +14,7 @@ from support.policies import book
 from support.transcripts import MemoryUpstream, Script, Transcript
 from tierwise.config import Book
 from tierwise.engine.auditor import Auditor
+from tierwise.engine.batches import BatchDesk
 from tierwise.engine.budgets import BudgetStore, LocalBudgets, Warnings
 from tierwise.engine.clock import call_ids, now_us
 from tierwise.engine.desk import Desk
@@ -247,11 +248,14 @@ async def gateway_in_memory(
         ledger = LoopLedger(store(ledger_path), asyncio.get_running_loop())
         new_id = call_ids()
         desk = Desk(policy or book(), conversations=Conversations(), clock=now_us, new_id=new_id)
+        held, warnings = LocalBudgets(budgets or MemoryBudgets()), Warnings()
         made = Parts(
             desk=desk,
             ledger=ledger,
-            budgets=LocalBudgets(budgets or MemoryBudgets()),
-            warnings=Warnings(),
+            budgets=held,
+            warnings=warnings,
+            batches=BatchDesk(desk=desk, ledger=ledger, budgets=held, warnings=warnings, clock=now_us),
+            read=lambda: read_ledger(ledger_path),
             upstream=upstream,
             meters=Meters(),
             clock=now_us,

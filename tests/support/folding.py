@@ -7,6 +7,7 @@ from typing import Any
 from tierwise.core.budgets import Balance, amount_on, cost_on
 from tierwise.core.ledger import (
     Acted,
+    Batched,
     Checked,
     Decided,
     Declared,
@@ -84,6 +85,8 @@ def folded(entries: Iterable[Entry]) -> Folded:
                 pass
             case ToppedUp():
                 top_ups.append(entry)
+            case Batched():
+                pass
     unknown: dict[str, int] = {}
     for call in calls.values():
         if call.decided.unknown_type is not None:

@@ -68,6 +68,7 @@ def running_gateway(
     policy: str = TWO_TIERS,
     key: str | None = None,
     drain_s: int = 5,
+    port: int = 0,
     **upstream: object,
 ) -> Generator[RunningGateway]:
     """Serve from a thread while the block runs; its policy and its ledger are files of `folder`.
@@ -78,6 +79,7 @@ def running_gateway(
         policy: its text, without `[upstream]`.
         key: the gateway's own credential.
         drain_s: how long calls in flight may take at the end, in seconds.
+        port: where it serves; 0 takes a free one.
         upstream: other settings of `[upstream]`.
     """
     policy_path = folder / "tierwise.toml"
@@ -89,7 +91,7 @@ def running_gateway(
         key=key,
         drain_s=drain_s,
     )
-    listener = listen("127.0.0.1", 0)
+    listener = listen("127.0.0.1", port)
     server = _Server(server_config(settings))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="gateway", daemon=True)
     thread.start()

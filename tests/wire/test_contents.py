@@ -149,6 +149,10 @@ def test_escapes_that_encoders_write_are_no_disguise() -> None:
     assert (found.open_ended, found.cache_writes) == (False, "none")
 
 
+def test_a_body_that_begins_a_thread_tells_all_of_its_prompt() -> None:
+    assert measured(body(thread={"type": "create"})).plain
+
+
 def test_a_thread_may_hold_any_cache_mark() -> None:
     assert measured(body(thread={"id": "thread_1"})).cache_writes == "1h"
 

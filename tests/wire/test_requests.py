@@ -80,8 +80,23 @@ def test_every_feature_that_routing_may_know_is_read() -> None:
         compaction=True,
         fallbacks=True,
         thread=True,
-        opening=call.opening,
     )
+
+
+def test_a_thread_begins_with_the_body_that_holds_its_whole_conversation() -> None:
+    call = call_of(a_body(b'"thread":{"type":"create"}'))
+
+    assert (call.thread, call.begins_thread, call.continues_thread) == (True, True, False)
+    assert call.opening == call_of(a_body()).opening
+
+
+@pytest.mark.parametrize(
+    "thread", [b'{"type":"continue","previous_message_id":"msg_1"}', b'{"type":"later"}', b'"create"', b"7"]
+)
+def test_of_any_other_thread_neither_the_opening_nor_the_length_is_known(thread: bytes) -> None:
+    call = call_of(a_body(b'"thread":' + thread))
+
+    assert (call.thread, call.continues_thread, call.opening) == (True, True, None)
 
 
 def test_what_is_not_there_is_not_read() -> None:

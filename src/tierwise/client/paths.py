@@ -25,7 +25,7 @@ def kind_of(method: str, path: str) -> Kind:
         return Kind.CALL
     if method.upper() == "POST" and path == COUNT_TOKENS:
         return Kind.COUNT
-    return Kind.OTHER if why_refused(path) is None else Kind.REFUSED
+    return Kind.OTHER if why_refused(path, in_process=True) is None else Kind.REFUSED
 
 
 def provider_path(path: str) -> str:

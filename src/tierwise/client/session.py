@@ -163,7 +163,7 @@ class Session:
 
     def aside(self, kind: Kind, path: str, raw: bytes, headers: Headers) -> bytes | OwnReply:
         """Answer a request that is refused; of one that has tokens counted, return the body for the decided model."""
-        refused = why_refused(provider_path(path)) if kind is Kind.REFUSED else None
+        refused = why_refused(provider_path(path), in_process=True) if kind is Kind.REFUSED else None
         if refused is not None:
             return own_reply("not-supported", refused)
         try:

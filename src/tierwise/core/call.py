@@ -56,6 +56,15 @@ class Call:
     fallbacks: bool = False
     """Whether `fallbacks` is there."""
     thread: bool = False
-    """Whether `thread` is there: a continuation that holds only the new messages."""
+    """Whether `thread` is there: the provider holds the conversation."""
+    begins_thread: bool = False
+    """Whether the thread begins with this call, whose body then holds all of its conversation."""
+    batch: bool = False
+    """Whether it is an item of a Message Batch, which is billed at half price."""
     opening: str | None = None
-    """Fingerprint of the first message; the same for every turn of a conversation."""
+    """Fingerprint of the conversation's first message, the same for every turn of it; None where a thread goes on."""
+
+    @property
+    def continues_thread(self) -> bool:
+        """Whether the body holds only what is new: how long the prompt is, the provider alone knows."""
+        return self.thread and not self.begins_thread

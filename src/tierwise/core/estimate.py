@@ -8,8 +8,8 @@ and is taken with a fiftieth and 200 tokens on top. What is not text is bounded 
 * The provider adds prompts of its own for tools, at most 1,000 tokens for all together and for each tool of its own.
 * An image is at most about 4,800 tokens, however few bytes it has; 8,000 are counted.
 * Where the body does not tell what will be read (a URL, a file, a document's pages, results of the provider's
-  tools), the model's context window is the bound: a longer prompt is refused, and not billed. The window bounds
-  every other prompt too.
+  tools, what a thread holds), the model's context window is the bound: a longer prompt is refused, and not billed.
+  The window bounds every other prompt too.
 
 All of the prompt is priced in the dearest bucket that the call can use, at the prices of a prompt of that length,
 and all of the cap as output. Price books are expected to price a longer prompt no lower than a shorter one.
@@ -153,7 +153,10 @@ def _by_model(
     us_only = call.inference_geo == "us"
     cards: list[Estimate] = []
     for fast in (False, True) if call.speed == "fast" else (False,):
-        lines = [UsageLine(model=model, usage=usage, fast=fast, us_only=us_only) for usage in usages]
+        lines = [
+            UsageLine(model=model, usage=usage, fast=fast, us_only=us_only, batch=call.batch)
+            for usage in usages
+        ]
         costs = [prices.exact_cost(Metered(lines=(line,)), at_us) for line in lines]
         known = [attos for attos in costs if attos is not None]
         if len(known) == len(costs):
@@ -184,8 +187,8 @@ def _usages(call: Call, contents: Contents, tokens: int) -> list[Usage]:
 
 
 def _may_search(call: Call) -> bool:
-    """Whether the provider may search: a thread can hold the tool from an earlier call."""
-    return call.thread or any(kind.startswith("web_search") for kind in call.tool_types)
+    """Whether the provider may search: a thread that goes on can hold the tool from an earlier call."""
+    return call.continues_thread or any(kind.startswith("web_search") for kind in call.tool_types)
 
 
 def _prompt_tokens(call: Call, contents: Contents, model: str, calibration: Calibration) -> int:

@@ -3,9 +3,10 @@
 A call has one `Decided` and one ending: `Posted` where the provider says what it consumed, `Failed` where
 there is no reply or its usage is unknown. Between them, a call under a budget has one `SetAside`: the reservation,
 which its ending settles, voids where nothing is billed, and keeps where the cost is unknown. What a call of unknown
-cost came to is told later, once, by a `Settled`. A `ToppedUp` is no call's: it raises the limit of an account. Nor are
-a `Paired`, a `Graded` and a `Declared`: they are the audit's evidence. An `Acted` says what came of a verdict, and a
-`Checked` counts replies that passed their check.
+cost came to is told later, once, by a `Settled`. Others are no call's: a `ToppedUp` raises the limit of an account, a
+`Batched` tells under which id the provider knows a Message Batch, whose items are calls, and a `Paired`, a `Graded`
+and a `Declared` are the audit's evidence. An `Acted` says what came of a verdict, and a `Checked` counts replies that
+passed their check.
 """
 
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ class Decided:
     first_call_id: str | None = None
     """The call that this one is another attempt of, or a comparison with; None for a first one."""
     batch_id: str | None = None
-    """The provider's id of the Message Batch that it was an item of."""
+    """The gateway's own id of the Message Batch that it was an item of; `Batched` tells the provider's."""
     custom_id: str | None = None
     """The caller's own id of the item."""
 
@@ -123,6 +124,9 @@ class Posted:
     timings: Timings
     request_id: str | None
     """The provider's own id of the call."""
+    batch_id: str | None = None
+    """The provider's id of the Message Batch whose results told it. Of an item, the first ending counts: results may
+    be fetched again."""
 
 
 class Fault(StrEnum):
@@ -156,6 +160,8 @@ class Failed:
     price_version: str
     timings: Timings
     request_id: str | None
+    batch_id: str | None = None
+    """As in `Posted`."""
 
 
 Basis: TypeAlias = Literal["reconciled", "assumed"]
@@ -187,6 +193,17 @@ class ToppedUp:
     """In the account's unit, like its limit."""
     who: str
     why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batched:
+    """The provider took a Message Batch, and gave it an id: durable before the caller is told of it."""
+
+    entry_id: str
+    """The gateway's own id of the batch, as its items' decisions have it."""
+    at_us: int
+    batch_id: str
+    """The provider's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,5 +315,5 @@ class Checked:
 Audited: TypeAlias = Paired | Graded | Declared | Acted | Checked
 """What the audit tells the ledger, beside the entries of its calls."""
 
-Entry: TypeAlias = Decided | SetAside | Posted | Failed | Settled | ToppedUp | Audited
+Entry: TypeAlias = Decided | SetAside | Posted | Failed | Settled | ToppedUp | Batched | Audited
 """What the ledger is told."""

@@ -6,6 +6,9 @@ pays for, as long as the reply stays useful: not below the contract's `min_token
 none), nor below what the model needs to think. Downgrading takes the cheaper tier of the contract, for a
 conversation that is new. Queueing waits for money to come back. A call that goes as it was asked is neither shrunk
 nor moved.
+
+What a thread holds stands in no body, so that one that goes on asks for its model's whole context window. Where that
+is too much, it is refused in the words that have the SDKs send the conversation in full, which its bytes bound.
 """
 
 from dataclasses import dataclass, replace
@@ -150,6 +153,8 @@ def next_try(asking: Asking, denied: Denied, *, at_us: int) -> NextTry:
         denied: the answer.
         at_us: when it came, in microseconds since 1970 UTC.
     """
+    if asking.plan.call.continues_thread and denied.account.budget.counts == "usd":
+        return _refused(asking.plan, _unbounded(explain(denied)))
     if asking.may_count and _counting_may_help(asking, denied):
         return CountFirst()
     in_money = denied.account.budget.counts == "usd"
@@ -236,7 +241,10 @@ def _asked(
     if not accounts:
         return plan
     if shrinks is None:
-        shrinks = not may_count and all(_shrinks_first(account.budget) for account in accounts)
+        whole = (
+            not plan.call.continues_thread
+        )  # to shorten a reply for a prompt of unknown length helps nobody
+        shrinks = whole and not may_count and all(_shrinks_first(account.budget) for account in accounts)
     claim = _claim(plan, accounts, bound, least if shrinks else plan.max_tokens_sent, asker.call_id)
     return Asking(
         plan=plan,
@@ -257,9 +265,9 @@ def _shrinks_first(budget: Budget) -> bool:
 
 
 def _countable(plan: Plan, contents: Contents) -> bool:
-    """Whether the provider counts such a prompt, and will read no more: it refuses threads and its own tools."""
+    """Whether the provider counts such a prompt, and will read no more: what a thread holds, it counts for nobody."""
     call = plan.call
-    grows = call.thread or call.tool_types or call.fallbacks or contents.grows
+    grows = call.continues_thread or call.tool_types or call.fallbacks or contents.grows
     return plan.policy.count_near_limit and not grows
 
 
@@ -361,6 +369,8 @@ def _within(plan: Plan, bound: Estimate, limit: Nanos, least: int) -> Plan | Ref
     if bound.cost_nanos(cap) <= limit:
         return plan
     tokens = bound.most_tokens(limit)
+    if plan.call.continues_thread:
+        return _refused(plan, _unbounded(_too_dear(plan, bound.cost_nanos(cap), limit).sentence))
     if tokens is None or tokens < least:
         return _refused(plan, _too_dear(plan, bound.cost_nanos(least), limit))
     return _capped(plan, tokens, f"Capped at {tokens}: one call may cost {format_usd(limit)}.")
@@ -410,6 +420,13 @@ def _unpriced(model: str) -> Refusal:
         sentence=f"{model} has no price, and a budget cannot hold what it cannot count: give it a price in "
         "[[prices]] of the policy, or call another model.",
     )
+
+
+def _unbounded(sentence: str) -> Refusal:
+    whole = (
+        "What a thread holds is taken for the model's whole context window: send the conversation in full."
+    )
+    return Refusal(code="thread", sentence=f"{sentence} {whole}")
 
 
 def _too_dear(plan: Plan, least_nanos: Nanos, limit: Nanos) -> Refusal:

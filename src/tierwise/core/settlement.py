@@ -6,7 +6,7 @@ the models' tokenizers differ. Where the provider may not bill a call, they are 
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tierwise.core.attempts import ONLY, Attempt
@@ -86,13 +86,52 @@ def decided_entry(
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Models:
+    """The models whose prices a reply is held against."""
+
+    frontier: str
+    """The frontier tier's."""
+    requested: str
+    """As the caller wrote it, virtual names included."""
+    decided: str
+    acts: bool
+    """Whether the decided model is the one that the call was sent with."""
+
+
 def ending_entry(
     ending: Ending, *, plan: Plan, prices: PriceBook, call_id: str, timings: Timings
 ) -> Posted | Failed:
     """Make the entry that is written before a reply's final chunk is released."""
-    if ending.error is None and ending.finished and ending.metered is not None:
-        return _posted(ending, ending.metered, plan=plan, prices=prices, call_id=call_id, timings=timings)
-    return _failed(ending, prices=prices, call_id=call_id, timings=timings)
+    models = Models(
+        frontier=plan.policy.frontier.model,
+        requested=plan.call.requested_model,
+        decided=plan.decision.model,
+        acts=plan.decision.acts,
+    )
+    return _ending(
+        ending, models=models, prices=prices, priced_us=ending.at_us, call_id=call_id, timings=timings
+    )
+
+
+def item_entry(
+    ending: Ending, *, models: Models, prices: PriceBook, priced_us: int, call_id: str, batch_id: str
+) -> Posted | Failed:
+    """Make the entry of an item of a Message Batch, once its result is here.
+
+    Args:
+        ending: how it ended, by its result.
+        models: to hold its cost against.
+        prices: what tokens cost.
+        priced_us: the instant whose prices hold, in microseconds since 1970 UTC: results do not tell when an item ran,
+            and it is priced as it was reserved, at the making of its batch.
+        call_id: names the call.
+        batch_id: the provider's id of the batch.
+    """
+    entry = _ending(
+        ending, models=models, prices=prices, priced_us=priced_us, call_id=call_id, timings=NO_TIMINGS
+    )
+    return replace(entry, batch_id=batch_id)
 
 
 def describe(change: Change) -> str:
@@ -135,38 +174,60 @@ def at_equal_tokens(metered: Metered, *, model: str, prices: PriceBook, at_us: i
     return prices.cost(Metered(lines=lines), at_us)
 
 
+def _ending(
+    ending: Ending, *, models: Models, prices: PriceBook, priced_us: int, call_id: str, timings: Timings
+) -> Posted | Failed:
+    if ending.error is None and ending.finished and ending.metered is not None:
+        return _posted(
+            ending,
+            ending.metered,
+            models=models,
+            prices=prices,
+            priced_us=priced_us,
+            call_id=call_id,
+            timings=timings,
+        )
+    return _failed(ending, prices=prices, priced_us=priced_us, call_id=call_id, timings=timings)
+
+
 def _posted(
-    ending: Ending, metered: Metered, *, plan: Plan, prices: PriceBook, call_id: str, timings: Timings
+    ending: Ending,
+    metered: Metered,
+    *,
+    models: Models,
+    prices: PriceBook,
+    priced_us: int,
+    call_id: str,
+    timings: Timings,
 ) -> Posted:
-    at_us = ending.at_us
-    cost = None if ending.unbilled is None else prices.cost(metered, at_us)
-    sent = plan.decision.model if plan.decision.acts else plan.call.requested_model
+    cost = None if ending.unbilled is None else prices.cost(metered, priced_us)
+    sent = models.decided if models.acts else models.requested
 
     def at(model: str) -> Nanos | None:
         if model == sent or ending.unbilled is None:
             return cost
-        return at_equal_tokens(metered, model=model, prices=prices, at_us=at_us)
+        return at_equal_tokens(metered, model=model, prices=prices, at_us=priced_us)
 
     return Posted(
         call_id=call_id,
-        at_us=at_us,
+        at_us=ending.at_us,
         served_model=ending.served_model or metered.lines[0].model,
         stop_reason=ending.stop_reason,
         usage=metered.total,
         thinking_tokens=metered.thinking_tokens,
         cost_nanos=cost,
         price_version=prices.version,
-        at_frontier_nanos=at(plan.policy.frontier.model),
-        as_asked_nanos=at(_asked_model(plan) or sent),
-        as_decided_nanos=at(plan.decision.model),
+        at_frontier_nanos=at(models.frontier),
+        as_asked_nanos=at(_asked_model(models) or sent),
+        as_decided_nanos=at(models.decided),
         timings=timings,
         request_id=ending.request_id,
     )
 
 
-def _failed(ending: Ending, *, prices: PriceBook, call_id: str, timings: Timings) -> Failed:
+def _failed(ending: Ending, *, prices: PriceBook, priced_us: int, call_id: str, timings: Timings) -> Failed:
     metered = ending.metered
-    counted = None if metered is None else prices.cost(metered, ending.at_us)
+    counted = None if metered is None else prices.cost(metered, priced_us)
     return Failed(
         call_id=call_id,
         at_us=ending.at_us,
@@ -183,10 +244,9 @@ def _failed(ending: Ending, *, prices: PriceBook, call_id: str, timings: Timings
     )
 
 
-def _asked_model(plan: Plan) -> str | None:
+def _asked_model(models: Models) -> str | None:
     """The model that the caller asked for; None where it named a task type in its place."""
-    requested = plan.call.requested_model
-    return None if virtual_type(requested) is not None else requested
+    return None if virtual_type(models.requested) is not None else models.requested
 
 
 def _moved(line: UsageLine, model: str) -> UsageLine:

@@ -57,6 +57,20 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One item of a Message Batch, before its budgets are asked."""
+
+    call_id: str
+    at_us: int
+    """When it was read, in microseconds since 1970 UTC."""
+    body: Body
+    asked: Asked
+    book: Book
+    keep_tier: Callable[[str], None]
+    """Remembers another tier for its conversation than was decided first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
     """What a call would be sent as."""
 
@@ -92,7 +106,8 @@ class Desk:
         """Where the autopilot sends task types."""
         self._conversations = conversations
         self._clock = clock
-        self._new_id = new_id
+        self.new_id = new_id
+        """Makes an id."""
         self.share: Callable[[str, str, int], None] | None = None
         """Tells other gateways the tier of a conversation: its key, the tier, for how many seconds."""
 
@@ -172,27 +187,13 @@ class Desk:
     def _open(
         self, reading: Reading, planned: Plan | Refused, *, key_id: str, is_new: bool, attempt: Attempt
     ) -> Opened:
-        book, at_us = reading.book, reading.at_us
-        if isinstance(planned, Plan) and planned.decision.tier is not None:
-            self._keep(reading, planned.decision.tier)
-        call_id = self._new_id()
-        asked: Asked = planned
-        if isinstance(planned, Plan) and is_counted(planned):
-            asked = ask(
-                planned,
-                measure(reading.raw, reading.call),
-                call_id=call_id,
-                key_id=key_id,
-                prices=book.prices,
-                at_us=at_us,
-                is_new=is_new,
-                calibration=self.calibration,
-            )
+        call_id = self.new_id()
+        asked = self._ask(reading, planned, call_id=call_id, key_id=key_id, is_new=is_new)
         exchange = Exchange(
             asked,
-            prices=book.prices,
+            prices=reading.book.prices,
             call_id=call_id,
-            read_us=at_us,
+            read_us=reading.at_us,
             key_id=key_id or None,
             attempt=attempt,
         )
@@ -201,6 +202,44 @@ class Desk:
             body=reading.body,
             exchange=exchange,
             keep_tier=lambda tier: self._keep(reading, tier),
+        )
+
+    def begin_item(self, reading: Reading, *, key_id: str) -> Item:
+        """Plan one item of a Message Batch, and work out what it asks of its budgets, at batch rates.
+
+        Args:
+            reading: the item, read as a call.
+            key_id: names the caller's credential, without telling it.
+        """
+        reading = replace(reading, call=replace(reading.call, batch=True))
+        call_id, is_new = self.new_id(), reading.kept is None and reading.call.turns <= 1
+        planned = plan(reading.call, reading.task, policy=reading.book.policy, kept=reading.kept)
+        return Item(
+            call_id=call_id,
+            at_us=reading.at_us,
+            body=reading.body,
+            asked=self._ask(reading, planned, call_id=call_id, key_id=key_id, is_new=is_new),
+            book=reading.book,
+            keep_tier=lambda tier: self._keep(reading, tier),
+        )
+
+    def _ask(
+        self, reading: Reading, planned: Plan | Refused, *, call_id: str, key_id: str, is_new: bool
+    ) -> Asked:
+        """Say what a planned call asks of its budgets; its conversation keeps its tier."""
+        if isinstance(planned, Plan) and planned.decision.tier is not None:
+            self._keep(reading, planned.decision.tier)
+        if not isinstance(planned, Plan) or not is_counted(planned):
+            return planned
+        return ask(
+            planned,
+            measure(reading.raw, reading.call),
+            call_id=call_id,
+            key_id=key_id,
+            prices=reading.book.prices,
+            at_us=reading.at_us,
+            is_new=is_new,
+            calibration=self.calibration,
         )
 
     def open(self, raw: bytes, headers: Mapping[str, str], *, key_id: str = "") -> Opened:

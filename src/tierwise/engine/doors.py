@@ -11,17 +11,22 @@ from tierwise.wire.requests import rewrite
 
 MESSAGES: Final = "/v1/messages"
 COUNT_TOKENS: Final = "/v1/messages/count_tokens"
+BATCHES: Final = "/v1/messages/batches"
 
 NOT_SUPPORTED: Final[Mapping[str, str]] = {
-    "/v1/messages/batches": "Tierwise does not route or price Message Batches yet. Send them to the provider itself.",
     "/v1/complete": "Tierwise does not price text completions. Use the Messages API.",
 }
 """Paths, with all below them, that are refused, and why: they cost money that would be missing in the ledger."""
 
+NOT_IN_PROCESS: Final[Mapping[str, str]] = {
+    BATCHES: "Without a gateway, Tierwise does not route or price Message Batches. Send them through `tierwise serve`.",
+}
+"""The same, where there is no gateway."""
 
-def why_refused(path: str) -> str | None:
+
+def why_refused(path: str, *, in_process: bool = False) -> str | None:
     """Say why a path is refused; None for one that is not."""
-    for refused, why in NOT_SUPPORTED.items():
+    for refused, why in (NOT_SUPPORTED | NOT_IN_PROCESS if in_process else NOT_SUPPORTED).items():
         if path == refused or path.startswith(refused + "/"):
             return why
     return None

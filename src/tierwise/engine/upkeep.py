@@ -1,10 +1,10 @@
 """What a gateway does beside its calls: it takes in what others tell the ledger, and lets go of what is over.
 
 Each second, the settlements and top-ups that were written by hand or by another gateway reach the budgets, and the
-acts of the audit, its own and others', the desk. Each
-minute, reservations of unknown cost that were kept for long enough are posted as assumed, accounts of ended windows
-are forgotten, and what texts' tokens and replies' lengths were is learned again. The ledger stays open; where it
-cannot be read, it is opened again.
+acts of the audit, its own and others', the desk. Each minute, reservations of unknown cost that were kept for long
+enough (items of Message Batches for as long as their results can be fetched) are posted as assumed, accounts of ended
+windows are forgotten, and what texts' tokens and replies' lengths were is learned again. The ledger stays open; where
+it cannot be read, it is opened again.
 """
 
 import logging
@@ -33,6 +33,10 @@ FAREWELL_S: Final = 5.0
 FORGOTTEN_AFTER_S: Final = 3600
 """How long after its window an account is still held, beside the longest wait for money: no call takes as long from
 its reading to its claim."""
+
+
+ITEMS_FOR_S: Final = 30 * 86_400
+"""How long an item of a Message Batch is kept at least: its result can be fetched for 29 days."""
 
 
 class Forgetful(Protocol):
@@ -119,13 +123,15 @@ class Upkeep:
         policy = self._desk.book.policy
         now = self._clock()
         with self._ledger() as ledger:
-            late = overdue(ledger, now - policy.keep_for_s * 1_000_000)
+            before_us = now - policy.keep_for_s * 1_000_000
+            late = overdue(ledger, before_us, items_before_us=min(before_us, now - ITEMS_FOR_S * 1_000_000))
             if policy.prompt_bound == "calibrated":
                 self._desk.calibration = calibration(ledger)
             if any(contract.on_truncation == "escalate" for contract in policy.contracts.values()):
                 self._desk.lengths = lengths(ledger)
         for each in late:
-            note = f"kept for {policy.keep_for_s} s, and nobody could say what it cost: its worst case"
+            kept_s = (now - each.at_us) // 1_000_000
+            note = f"kept for {kept_s} s, and nobody could say what it cost: its worst case"
             self._put(
                 Settled(
                     call_id=each.call_id, at_us=now, cost_nanos=each.amount_nanos, basis="assumed", note=note

@@ -9,9 +9,11 @@ import msgspec
 
 from tierwise.engine.doors import MESSAGES
 from tierwise.gateway.asgi import Message, Receive, Scope, Send, answer
+from tierwise.gateway.batches import batches, is_of_batches
 from tierwise.gateway.door import UNKNOWN_KEY
 from tierwise.gateway.errors import answer_error, turn_away
 from tierwise.gateway.messages import Parts, messages
+from tierwise.gateway.models import MODELS, models
 from tierwise.gateway.passthrough import pass_through
 
 log = logging.getLogger("tierwise.gateway")
@@ -50,6 +52,10 @@ class Gateway:
                 await answer_error(
                     noted, "not-found", f"There is no {path} here; {normpath(path)} there may be."
                 )
+            elif is_of_batches(path):
+                await batches(scope, receive, noted, parts)
+            elif path == MODELS or path.startswith(MODELS + "/"):
+                await models(scope, receive, noted, parts)
             elif path.startswith("/v1/"):
                 await pass_through(scope, receive, noted, parts)
             else:

@@ -11,6 +11,9 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 LARGEST_BODY: Final = 32 * 2**20
 """The provider's own limit of a request, in bytes; beyond it the answer is 413."""
 
+LARGEST_BATCH: Final = 256 * 2**20
+"""The same, of a Message Batch."""
+
 
 async def answer(send: Send, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
     """Send a whole answer."""

@@ -29,26 +29,26 @@ class CallerLeftEarly(Exception):
     """The caller closed its connection before its request was whole."""
 
 
-async def read_body(scope: Scope, receive: Receive, intake: Intake) -> bytes:
+async def read_body(scope: Scope, receive: Receive, intake: Intake, *, largest: int = LARGEST_BODY) -> bytes:
     """Return the request's whole body.
 
     Raises:
-        BodyRefused: it is larger than `LARGEST_BODY`, or says that it is; or other bodies have filled the room. The
+        BodyRefused: it is larger than `largest` bytes, or says that it is; or other bodies have filled the room. The
             rest is not read.
         CallerLeftEarly: the connection closed before its end.
     """
     for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit() and int(value[:20]) > LARGEST_BODY:
-            raise _too_large()
+        if name == b"content-length" and value.isdigit() and int(value[:20]) > largest:
+            raise _too_large(largest)
     body, more = await _part(receive)
     if more:
-        return await _gather(body, receive, intake)
-    if len(body) > LARGEST_BODY:
-        raise _too_large()
+        return await _gather(body, receive, intake, largest)
+    if len(body) > largest:
+        raise _too_large(largest)
     return body
 
 
-async def _gather(first: bytes, receive: Receive, intake: Intake) -> bytes:
+async def _gather(first: bytes, receive: Receive, intake: Intake, largest: int) -> bytes:
     """Read on, within the room that all bodies share."""
     parts, size, more = [first], len(first), True
     intake.held += size
@@ -58,8 +58,8 @@ async def _gather(first: bytes, receive: Receive, intake: Intake) -> bytes:
             parts.append(part)
             size += len(part)
             intake.held += len(part)
-            if size > LARGEST_BODY:
-                raise _too_large()
+            if size > largest:
+                raise _too_large(largest)
             if intake.held > intake.room:
                 raise _no_room()
         return b"".join(parts)
@@ -74,8 +74,10 @@ async def _part(receive: Receive) -> tuple[bytes, bool]:
     return message.get("body", b""), message.get("more_body", False)
 
 
-def _too_large() -> BodyRefused:
-    return BodyRefused("too-large", "The request is larger than the 32 MB that the provider takes.")
+def _too_large(largest: int) -> BodyRefused:
+    return BodyRefused(
+        "too-large", f"The request is larger than the {largest >> 20} MB that the provider takes."
+    )
 
 
 def _no_room() -> BodyRefused:

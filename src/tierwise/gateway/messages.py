@@ -9,6 +9,7 @@ from tierwise.core.changes import Change
 from tierwise.core.planning import Plan
 from tierwise.engine.auditor import Auditor, Candidate
 from tierwise.engine.balances import SharedConversations
+from tierwise.engine.batches import BatchDesk
 from tierwise.engine.budgets import AsyncBudgets, Warnings
 from tierwise.engine.desk import Desk, Opened, Reading
 from tierwise.engine.doors import COUNT_TOKENS
@@ -28,6 +29,7 @@ from tierwise.gateway.door import Door, Stopped, Visitor, stopped_by_type
 from tierwise.gateway.errors import answer_error, turn_away
 from tierwise.gateway.intake import BodyRefused, CallerLeftEarly, Intake, read_body
 from tierwise.gateway.meters import Meters
+from tierwise.stores.ledger.query import Reader
 from tierwise.upstream.port import Outgoing, Upstream
 from tierwise.wire.requests import counting_body, rewrite
 
@@ -47,6 +49,9 @@ class Parts:
     """The gateway's own credential: for callers that bring none, and for clients. A file of it may change."""
     health: Callable[[], dict[str, Any]]
     """Tells how the gateway is."""
+    batches: BatchDesk
+    read: Callable[[], Reader]
+    """Opens the ledger for reading."""
     door: Door = field(default_factory=Door)
     intake: Intake = field(default_factory=Intake)
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep

@@ -13,6 +13,7 @@ from tierwise.config import Book
 from tierwise.core.ledger import Entry
 from tierwise.engine.auditor import Auditor
 from tierwise.engine.balances import Balances, hold_balances, upkeep_of
+from tierwise.engine.batches import BatchDesk
 from tierwise.engine.budgets import Warnings
 from tierwise.engine.clock import call_ids, now_us
 from tierwise.engine.desk import Desk
@@ -83,12 +84,15 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
     post = None if warn_url is None else WarnPost(warn_url)
     policy_file = None if settings.policy_path is None else PolicyFile(settings.policy_path, desk)
     budgets = balances.for_loop()
+    warnings = Warnings(None if post is None else post.tell)
     parts = Parts(
         desk=desk,
         ledger=ledger,
         budgets=budgets,
         conversations=balances.conversations(),
-        warnings=Warnings(None if post is None else post.tell),
+        warnings=warnings,
+        batches=BatchDesk(desk=desk, ledger=ledger, budgets=budgets, warnings=warnings, clock=now_us),
+        read=lambda: read_ledger(settings.ledger),
         upstream=upstream,
         meters=Meters(),
         clock=now_us,

@@ -1,7 +1,7 @@
 """The rest of the provider's API: passed through as it is, because it costs nothing or cannot be priced yet.
 
-`count_tokens` takes a virtual model name and is asked for the model that a call of that type would go to. Message
-Batches and the old text completions cost money that would be missing in the ledger: they are refused.
+`count_tokens` takes a virtual model name and is asked for the model that a call of that type would go to. The
+old text completions cost money that would be missing in the ledger: they are refused.
 """
 
 from tierwise.engine.doors import COUNT_TOKENS, counted_body, why_refused
@@ -48,10 +48,11 @@ async def pass_through(scope: Scope, receive: Receive, send: Send, parts: Parts)
         return await answer_error(send, "malformed", str(error))
     except UpstreamError as error:
         return await answer_error(send, why_no_reply(error), str(error))
-    return await _return(reply, send)
+    return await relay(reply, send)
 
 
-async def _return(reply: Reply, send: Send) -> None:
+async def relay(reply: Reply, send: Send) -> None:
+    """Pass a reply back, its bytes as they come."""
     await send(
         {
             "type": "http.response.start",

@@ -79,7 +79,8 @@ class Sandbox:
 
 
 def _counted(headers: Headers, raw: bytes) -> int:
-    body, model = intake.check_body(headers, raw, counting=True)
+    body = intake.read_body(raw)
+    model = intake.check_body(headers, body, counting=True)
     text = intake.last_text(body)
     return intake.measure(body, model, directive.find(text, body), text)[1]
 

@@ -141,7 +141,7 @@ class Batches:
                 billed=billed,
                 ending=answered.reply.stop_reason,
                 cut_tokens=answered.reply.cut_tokens,
-                sent=what_was_sent(answered.ask.body, batch.headers) | {"custom_id": item["custom_id"]},
+                sent=what_was_sent(answered.turn.sent, batch.headers) | {"custom_id": item["custom_id"]},
             )
         )
         envelope = Envelope(

@@ -40,7 +40,7 @@ class Envelope:
 
 def message(reply: Reply, envelope: Envelope) -> bytes:
     """The whole reply as one JSON message."""
-    content = [_content(piece) for piece in reply.pieces]
+    content = contents(reply)
     if envelope.told.fallback is not None:
         content.insert(0, dict(envelope.told.fallback))
     fields = _head(envelope, content, reply.stop_reason)
@@ -49,6 +49,11 @@ def message(reply: Reply, envelope: Envelope) -> bytes:
     if not envelope.no_usage:
         fields["usage"] = _usage(envelope, envelope.told.usage.output_tokens, whole=True)
     return _ENCODE(fields)
+
+
+def contents(reply: Reply) -> list[dict[str, Any]]:
+    """The content blocks of a reply."""
+    return [_content(piece) for piece in reply.pieces]
 
 
 def frames(reply: Reply, envelope: Envelope) -> list[Frame]:

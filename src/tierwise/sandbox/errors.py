@@ -33,6 +33,8 @@ class ApiError(Exception):
     code: str | None = None
     """`error.details.error_code`, where the provider gives one."""
     headers: tuple[tuple[bytes, bytes], ...] = field(default=())
+    unsupported: tuple[str, ...] = ()
+    """`error.details.unsupported`: what does not go together with a thread."""
 
     def body(self, request_id: str) -> bytes:
         """The JSON body, which names the request."""
@@ -41,10 +43,11 @@ class ApiError(Exception):
             "message": self.message,
         }
         if self.code is not None:
-            error["details"] = {"error_code": self.code}
+            details = {"unsupported": self.unsupported} if self.unsupported else {}
+            error["details"] = {"error_code": self.code, **details}
         return msgspec.json.encode({"type": "error", "error": error, "request_id": request_id})
 
 
-def invalid(message: str, *, code: str | None = None) -> ApiError:
+def invalid(message: str, *, code: str | None = None, unsupported: tuple[str, ...] = ()) -> ApiError:
     """A 400 with the provider's wording: the field first, then what is wrong with it."""
-    return ApiError(status=400, message=message, code=code)
+    return ApiError(status=400, message=message, code=code, unsupported=unsupported)

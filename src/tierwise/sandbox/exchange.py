@@ -21,6 +21,7 @@ from tierwise.sandbox.limits import HeaderList
 from tierwise.sandbox.provider import Provider
 from tierwise.sandbox.replies import Ask, Reply, compose, refuse
 from tierwise.sandbox.shapes import Object
+from tierwise.sandbox.threads import Turn
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -31,6 +32,7 @@ Send = Callable[[Message], Awaitable[None]]
 class Answered:
     """What a request is answered with, before any of it is sent."""
 
+    turn: Turn
     ask: Ask
     reply: Reply
     bill: Bill
@@ -39,7 +41,10 @@ class Answered:
 
 def reply_to(provider: Provider, headers: Headers, raw: bytes) -> Answered:
     """Check a request, draw its reply and work out its bill. Raises ApiError where it is refused."""
-    body, model = intake.check_body(headers, raw)
+    betas = headers.get(b"anthropic-beta", b"").decode("latin-1")
+    turn = provider.threads.turn(intake.read_body(raw), betas=betas, at=provider.settings.now())
+    body = turn.body
+    model = intake.check_body(headers, body)
     text = intake.last_text(body)
     asked = directive.find(text, body)
     fault_text = asked.get("fault") or headers.get(b"x-sandbox-fault", b"").decode()
@@ -62,7 +67,7 @@ def reply_to(provider: Provider, headers: Headers, raw: bytes) -> Answered:
     if fault.refusal is not None:
         reply = refuse(reply, midstream=fault.refusal == "refusal-midstream", category=fault.category)
     bill = bill_of(ask, reply, provider.read_cache(prompt, ask))
-    return Answered(ask=ask, reply=reply, bill=bill, fault=fault)
+    return Answered(turn=turn, ask=ask, reply=reply, bill=bill, fault=fault)
 
 
 class Exchange:
@@ -75,6 +80,7 @@ class Exchange:
         self._provider = provider
         self._headers = headers
         self._request_id = request_id
+        self._message_id = f"msg_{request_id.removeprefix('req_')}"
         self._send = send
         self._client = _Client(receive)
 
@@ -83,11 +89,16 @@ class Exchange:
         provider = self._provider
         provider.limit.admit()
         answered = reply_to(provider, self._headers, raw)
-        await self._answer(answered.ask, answered.reply, answered.bill, answered.fault)
+        answered.turn.begin()
+        try:
+            await self._answer(answered)
+        finally:
+            answered.turn.end()
 
-    async def _answer(self, ask: Ask, reply: Reply, bill: Bill, fault: Fault) -> None:
+    async def _answer(self, answered: Answered) -> None:
+        ask, reply, bill, fault = answered.ask, answered.reply, answered.bill, answered.fault
         envelope = Envelope(
-            message_id=f"msg_{self._request_id.removeprefix('req_')}",
+            message_id=self._message_id,
             told=bill.told,
             no_usage=fault.no_usage,
             unknown_fields=fault.unknown_fields,
@@ -95,9 +106,7 @@ class Exchange:
         entry = _Entry(
             ledger=self._provider.ledger,
             request_id=self._request_id,
-            ask=ask,
-            reply=reply,
-            bill=bill,
+            answered=answered,
             headers=self._headers,
             is_billed=fault.refusal != "refusal",
         )
@@ -127,7 +136,7 @@ class Exchange:
                 {"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True}
             )
             return  # without the rest, the server closes the connection
-        entry.close()
+        self._finish(entry)
         await self._send({"type": "http.response.body", "body": body})
 
     async def _stream(self, frames: list[Frame], entry: "_Entry", fault: Fault) -> None:
@@ -143,8 +152,16 @@ class Exchange:
         if broken:
             await self._break(rest, frames[fault.break_after], entry, fault)
             return
-        entry.close()
+        self._finish(entry)
         await self._send({"type": "http.response.body", "body": rest})
+
+    def _finish(self, entry: "_Entry") -> None:
+        """Write the line of a reply that goes out whole, and hold its thread."""
+        entry.close()
+        answered = entry.answered
+        if answered.reply.stop_reason != "refusal" and answered.bill.told.fallback is None:
+            content = encode.contents(answered.reply)
+            answered.turn.hold(self._message_id, content, at=self._provider.settings.now())
 
     async def _paced(self, frames: list[Frame], entry: "_Entry", fault: Fault, gap: float) -> bytes | None:
         """Send all events but those after the last pause, which are returned; None when the client left."""
@@ -193,9 +210,7 @@ class _Entry:
 
     ledger: Ledger
     request_id: str
-    ask: Ask
-    reply: Reply
-    bill: Bill
+    answered: Answered
     headers: Headers
     is_billed: bool
     sent_tokens: int = 0
@@ -207,18 +222,19 @@ class _Entry:
         if not self.is_open:
             return
         self.is_open = False
-        was_generated = ending is None or (ending == "cut" and not self.ask.body.get("stream"))
-        charges = self.bill.charges if was_generated else self.bill.for_sent(self.sent_tokens)
+        reply, bill, sent = self.answered.reply, self.answered.bill, self.answered.turn.sent
+        was_generated = ending is None or (ending == "cut" and not sent.get("stream"))
+        charges = bill.charges if was_generated else bill.for_sent(self.sent_tokens)
         self.ledger.add(
             Call(
                 request_id=self.request_id,
-                model=self.bill.told.model,
+                model=bill.told.model,
                 charges=charges,
                 nanos=price(charges) if self.is_billed else 0,
                 billed=self.is_billed,
-                ending=ending or self.reply.stop_reason,
-                cut_tokens=self.reply.cut_tokens if ending is None else 0,
-                sent=what_was_sent(self.ask.body, self.headers),
+                ending=ending or reply.stop_reason,
+                cut_tokens=reply.cut_tokens if ending is None else 0,
+                sent=what_was_sent(sent, self.headers),
             )
         )
 
@@ -232,6 +248,7 @@ _RECORDED: Final = (
     "tool_choice",
     "speed",
     "metadata",
+    "thread",
 )
 
 
@@ -239,6 +256,7 @@ def what_was_sent(body: Object, headers: Headers) -> dict[str, Any]:
     """What the sandbox remembers of a request."""
     fields: dict[str, Any] = {field: body[field] for field in _RECORDED if field in body}
     fields["fields"] = sorted(body)
+    fields["turns"] = len(body["messages"])
     fields["version"] = headers[b"anthropic-version"].decode()
     fields["headers"] = {
         name.decode("latin-1"): value.decode("latin-1")

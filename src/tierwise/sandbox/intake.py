@@ -26,15 +26,19 @@ def check_credentials(headers: Headers) -> None:
         raise invalid(f'anthropic-version: "{version.decode("latin-1")}" is not a valid version')
 
 
-def check_body(headers: Headers, raw: bytes, *, counting: bool = False) -> tuple[Object, Model]:
-    """The body and its model. Raises ApiError (400, 404) when something is wrong with them."""
+def read_body(raw: bytes) -> Object:
+    """The body, decoded. Raises ApiError (400) for anything but a JSON object."""
     try:
         decoded: Any = msgspec.json.decode(raw)
     except msgspec.DecodeError as error:
         raise invalid("The request body is not valid JSON.") from error
     if not is_object(decoded):
         raise invalid("The request body is not a JSON object.")
-    body = decoded
+    return decoded
+
+
+def check_body(headers: Headers, body: Object, *, counting: bool = False) -> Model:
+    """The body's model. Raises ApiError (400, 404) when something is wrong with either."""
     if "model" not in body:
         raise invalid("model: Field required")
     if not isinstance(body["model"], str):
@@ -48,7 +52,7 @@ def check_body(headers: Headers, raw: bytes, *, counting: bool = False) -> tuple
         body, model, betas=headers.get(b"anthropic-beta", b"").decode("latin-1"), counting=counting
     )
     binding.check(body, model)
-    return body, model
+    return model
 
 
 def last_text(body: Object) -> str:

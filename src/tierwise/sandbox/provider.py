@@ -1,4 +1,4 @@
-"""What the sandbox remembers between requests: the bill, the prompt cache, the rate limit, the faults played."""
+"""What the sandbox remembers between requests: the bill, the prompt cache, threads, the rate limit, faults."""
 
 import time
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from tierwise.sandbox.cache import Cache, Split
 from tierwise.sandbox.faults import NO_FAULT, Fault
 from tierwise.sandbox.limits import Limit
 from tierwise.sandbox.replies import Ask, World
+from tierwise.sandbox.threads import Threads
 from tierwise.sandbox.tokens import Block
 
 
@@ -24,7 +25,7 @@ class Settings:
     event_gap_seconds: float = 0.0
     """Before every event of a stream."""
     now: Callable[[], float] = time.time
-    """The clock, in seconds since the epoch: the prompt cache and the rate limit go by it."""
+    """The clock, in seconds since the epoch: the prompt cache, threads and the rate limit go by it."""
 
 
 class Provider:
@@ -36,14 +37,16 @@ class Provider:
         self.settings = settings
         self.ledger = Ledger()
         self.limit = Limit(rpm=settings.rpm, now=settings.now)
+        self.threads = Threads()
         self._cache = Cache()
         self._strikes: dict[tuple[str, str], int] = {}
 
     def reset(self) -> None:
-        """Forget every call, every cached prompt, the requests of the last minute and the faults played."""
+        """Forget every call, cached prompt and thread, the requests of the last minute and the faults played."""
         self.ledger.reset()
         self.limit.clear()
         self._cache.clear()
+        self.threads.clear()
         self._strikes.clear()
 
     def read_cache(self, prompt: list[Block], ask: Ask) -> Split:

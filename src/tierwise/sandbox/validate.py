@@ -25,11 +25,8 @@ FAST_MODE_BETA: Final = "fast-mode-2026-02-01"
 
 def check_shape(body: Body, *, counting: bool = False) -> None:
     """Refuse a body whose fields are missing or of the wrong type; `counting` asks for no max_tokens."""
-    if body.get("thread") is not None:
-        raise invalid(
-            "thread: threads are not available here; send the conversation in full",
-            code="thread_unsupported_request",
-        )
+    if counting and body.get("thread") is not None:
+        raise invalid("thread: not supported for token counting")
     if not counting:
         _require_whole_number(body, "max_tokens", at_least=0)
     _check_messages(body)

@@ -19,7 +19,7 @@ def measure(raw: bytes, call: Call) -> Contents:
         raw: the body, a JSON object.
         call: what `read_request` made of it.
     """
-    opaque = call.thread or _HIDDEN.search(raw) is not None
+    opaque = call.continues_thread or _HIDDEN.search(raw) is not None
     served = _runs_at_provider(call)
     return Contents(
         body_bytes=len(raw),

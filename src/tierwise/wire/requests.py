@@ -71,6 +71,8 @@ def read_request(raw: bytes, headers: Mapping[str, str], *, counting: bool = Fal
     thinking = _object(fields, "thinking")
     output = _object(fields, "output_config")
     metadata = _object(fields, "metadata")
+    on_thread = _has(fields, "thread")
+    begins_thread = on_thread and _str(_object(fields, "thread").get("type")) == "create"
     call = Call(
         requested_model=_required(fields, "model", _decode_str, "a string"),
         max_tokens=_LARGEST_CAP
@@ -96,8 +98,9 @@ def read_request(raw: bytes, headers: Mapping[str, str], *, counting: bool = Fal
         inference_geo=_str(fields.get("inference_geo")),
         compaction=_compacts(fields),
         fallbacks=_has(fields, "fallbacks"),
-        thread=_has(fields, "thread"),
-        opening=_fingerprint(messages[0]) if messages else None,
+        thread=on_thread,
+        begins_thread=begins_thread,
+        opening=_fingerprint(messages[0]) if messages and begins_thread is on_thread else None,
     )
     return call, Body(raw=raw, fields=fields)
 

@@ -4,14 +4,14 @@ It is one transaction of the destination: whatever stops it leaves the destinati
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Final, TypeAlias
 
 from tierwise.errors import LedgerUnavailable
 from tierwise.stores.ledger.query import Reader, Record, Writer
 from tierwise.stores.ledger.reports import DIMENSIONS, report
 from tierwise.stores.ledger.reservations import account_totals, open_reservations
-from tierwise.stores.ledger.rows import AUDITED, DECIDED, ENDING, SET_ASIDE, SETTLED, TOPPED_UP
+from tierwise.stores.ledger.rows import KINDS
 from tierwise.stores.ledger.summary import summarize
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -98,4 +98,4 @@ def _some(rows: Iterable[Record]) -> Iterable[list[Record]]:
 
 
 _SUMS: Final = ("totals", "unknown_types", "balances")
-_ENTRY: Final = tuple(dict.fromkeys(DECIDED + SET_ASIDE + ENDING + SETTLED + TOPPED_UP + AUDITED))
+_ENTRY: Final = tuple(dict.fromkeys(chain.from_iterable(KINDS)))

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from itertools import count
+from itertools import chain, count
 from typing import Final, LiteralString, TypeVar
 
 import msgspec
@@ -31,18 +31,7 @@ from tierwise.stores.ledger.postgres_schema import (
     version,
 )
 from tierwise.stores.ledger.query import Dialect, Record
-from tierwise.stores.ledger.rows import (
-    AUDITED,
-    DECIDED,
-    ENDING,
-    ONCE,
-    SET_ASIDE,
-    SETTLED,
-    TOPPED_UP,
-    Columns,
-    Row,
-    sorted_rows,
-)
+from tierwise.stores.ledger.rows import KINDS, ONCE, Columns, Row, sorted_rows
 from tierwise.stores.ledger.summary import summarize
 
 POSTGRES: Final = Dialect(
@@ -385,7 +374,7 @@ def _sentence(error: psycopg.Error) -> str:
 
 _encode: Final = msgspec.json.Encoder().encode
 
-_COLUMNS: Final = ", ".join(dict.fromkeys(DECIDED + SET_ASIDE + ENDING + SETTLED + TOPPED_UP + AUDITED))
+_COLUMNS: Final = ", ".join(dict.fromkeys(chain.from_iterable(KINDS)))
 _INSERT: Final = (
     f"INSERT INTO entries ({_COLUMNS}) "  # noqa: S608 — names of our own
     f"SELECT {_COLUMNS} FROM json_populate_recordset(NULL::entries, $1::json)"

@@ -58,9 +58,19 @@ def open_reservations(ledger: Reader) -> list[OpenReservation]:
     return [_open(row) for row in _open_rows(ledger)]
 
 
-def overdue(ledger: Reader, before_us: int) -> list[OpenReservation]:
-    """Return those of them that were set aside before a time, in microseconds since 1970 UTC."""
-    return [_open(row) for row in _open_rows(ledger) if row["at_us"] < before_us]
+def overdue(ledger: Reader, before_us: int, *, items_before_us: int | None = None) -> list[OpenReservation]:
+    """Return those of them that were set aside before a time, in microseconds since 1970 UTC.
+
+    Args:
+        ledger: to read.
+        before_us: the time.
+        items_before_us: the same for items of a Message Batch that the provider took, whose results may come late;
+            None makes no difference between them and other calls.
+    """
+    of_items = before_us if items_before_us is None else items_before_us
+    return [
+        _open(row) for row in _open_rows(ledger) if row["at_us"] < (of_items if row["batches"] else before_us)
+    ]
 
 
 def told_since(ledger: Reader, position: int) -> tuple[int, list[Settled | ToppedUp]]:
@@ -138,7 +148,10 @@ def _open(row: Record) -> OpenReservation:
 _OPEN: Final = """
 SELECT r.call_id, r.accounts, r.reserved_nanos, r.at_us, (
     SELECT count(*) FROM entries AS e WHERE e.call_id = r.call_id AND e.kind IN ('posted', 'failed')
-) AS endings
+) AS endings, (
+    SELECT count(*) FROM entries AS d JOIN entries AS b ON b.call_id = d.batch_id AND b.kind = 'batched'
+    WHERE d.call_id = r.call_id AND d.kind = 'decided'
+) AS batches
 FROM (
     SELECT call_id FROM open_reservations
     UNION

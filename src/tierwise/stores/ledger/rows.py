@@ -8,6 +8,7 @@ import msgspec
 from tierwise.core.ledger import (
     Acted,
     Audited,
+    Batched,
     Checked,
     Decided,
     Declared,
@@ -41,14 +42,22 @@ ENDING: Final[Columns] = (
     "cost_nanos", "at_least_nanos", "price_version", "at_frontier_nanos", "as_asked_nanos", "as_decided_nanos",
     "until_sent_us", "until_first_byte_us", "until_end_us", "request_id", "fault", "error", "status",
 )  # fmt: skip
+ITEM_ENDING: Final[Columns] = (*ENDING, "batch_id")
+"""Of an item of a Message Batch, once its result was fetched."""
 SETTLED: Final[Columns] = ("call_id", "kind", "at_us", "cost_nanos", "basis", "note")
 TOPPED_UP: Final[Columns] = ("call_id", "kind", "at_us", "account", "amount_nanos", "who", "why")
-"""The call's place holds the entry's own id."""
+BATCHED: Final[Columns] = ("call_id", "kind", "at_us", "batch_id")
+"""In these two, the call's place holds the entry's own id."""
 
 AUDITED: Final[Columns] = ("call_id", "kind", "at_us", "data")
 """The call's place holds the id of the pair, the line, the act or the count; `data` is the whole entry as JSON."""
 
-ONCE: Final = (SETTLED, TOPPED_UP, AUDITED)
+KINDS: Final[tuple[Columns, ...]] = (
+    DECIDED, SET_ASIDE, ENDING, ITEM_ENDING, SETTLED, TOPPED_UP, BATCHED, AUDITED,
+)  # fmt: skip
+"""The columns of every kind of row."""
+
+ONCE: Final = (ITEM_ENDING, SETTLED, TOPPED_UP, AUDITED)
 """Of these the first of an id is kept, and another is ignored: whoever tells them may tell them again."""
 
 _encode = msgspec.json.Encoder().encode
@@ -94,6 +103,11 @@ def ending_row(entry: Posted | Failed) -> Row:
     )  # fmt: skip
 
 
+def item_ending_row(entry: Posted | Failed) -> Row:
+    """The values of the columns `ITEM_ENDING`."""
+    return (*ending_row(entry), entry.batch_id)
+
+
 def settled_row(entry: Settled) -> Row:
     """The values of the columns `SETTLED`."""
     return (entry.call_id, "settled", entry.at_us, entry.cost_nanos, entry.basis, entry.note)
@@ -104,6 +118,11 @@ def topped_up_row(entry: ToppedUp) -> Row:
     return (
         entry.entry_id, "topped-up", entry.at_us, entry.account, entry.amount_nanos, entry.who, entry.why,
     )  # fmt: skip
+
+
+def batched_row(entry: Batched) -> Row:
+    """The values of the columns `BATCHED`."""
+    return (entry.entry_id, "batched", entry.at_us, entry.batch_id)
 
 
 def told(row: Record) -> Settled | ToppedUp:
@@ -158,12 +177,15 @@ _DECODERS: Final[Mapping[str, Callable[[str], Audited]]] = {
 
 def sorted_rows(entries: Sequence[Entry]) -> tuple[tuple[Columns, list[Row]], ...]:
     """The rows of a batch, by kind of row, in the order in which the entries of one call come."""
+    endings = [entry for entry in entries if isinstance(entry, Posted | Failed)]
     return (
         (DECIDED, [decided_row(entry) for entry in entries if isinstance(entry, Decided)]),
         (SET_ASIDE, [set_aside_row(entry) for entry in entries if isinstance(entry, SetAside)]),
-        (ENDING, [ending_row(entry) for entry in entries if isinstance(entry, Posted | Failed)]),
+        (ENDING, [ending_row(entry) for entry in endings if entry.batch_id is None]),
+        (ITEM_ENDING, [item_ending_row(entry) for entry in endings if entry.batch_id is not None]),
         (SETTLED, [settled_row(entry) for entry in entries if isinstance(entry, Settled)]),
         (TOPPED_UP, [topped_up_row(entry) for entry in entries if isinstance(entry, ToppedUp)]),
+        (BATCHED, [batched_row(entry) for entry in entries if isinstance(entry, Batched)]),
         (AUDITED, [audited_row(entry) for entry in entries if isinstance(entry, Audited)]),
     )
 

@@ -192,6 +192,28 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     CREATE INDEX entries_audited ON entries (seq) WHERE kind IN ('paired', 'graded', 'declared');
     """,
     """
+    CREATE INDEX entries_by_batch ON entries (batch_id, custom_id) WHERE batch_id IS NOT NULL;
+
+    DROP VIEW calls;
+    CREATE VIEW calls AS
+    SELECT
+        d.call_id, d.at_us, d.task_type, d.declared, d.unknown_type, d.nearest_type, d.task_id, d.run_id, d.agent,
+        d.key_id, d.requested_model, d.tier, d.decided_model, d.acts, d.stream, d.max_tokens_asked, d.max_tokens_sent,
+        d.policy_version, d.selection_probability, d.reasons, d.changes, d.purpose, d.attempt, d.first_call_id,
+        coalesce(b.batch_id, d.batch_id) AS batch_id, d.custom_id,
+        e.kind AS ending, e.at_us AS ended_us, e.served_model, e.stop_reason, e.input_tokens,
+        e.cache_write_5m_tokens, e.cache_write_1h_tokens, e.cache_read_tokens, e.output_tokens,
+        e.web_search_requests, e.thinking_tokens, coalesce(e.cost_nanos, s.cost_nanos) AS cost_nanos,
+        s.basis, s.note, e.at_least_nanos, e.price_version,
+        e.at_frontier_nanos, e.as_asked_nanos, e.as_decided_nanos, e.until_sent_us, e.until_first_byte_us,
+        e.until_end_us, e.request_id, e.fault, e.error, e.status
+    FROM entries AS d
+    LEFT JOIN entries AS e ON e.call_id = d.call_id AND e.kind IN ('posted', 'failed')
+    LEFT JOIN entries AS s ON s.call_id = d.call_id AND s.kind = 'settled'
+    LEFT JOIN entries AS b ON b.call_id = d.batch_id AND b.kind = 'batched'
+    WHERE d.kind = 'decided';
+    """,
+    """
     CREATE INDEX entries_acted ON entries (seq) WHERE kind = 'acted';
     CREATE INDEX entries_checked ON entries (seq) WHERE kind = 'checked';
     """,

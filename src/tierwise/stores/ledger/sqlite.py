@@ -22,18 +22,7 @@ from tierwise.core.policy import Durability
 from tierwise.errors import LedgerTooNew, LedgerUnavailable
 from tierwise.stores.ledger.migration import migrate, version_of
 from tierwise.stores.ledger.query import Dialect, Record
-from tierwise.stores.ledger.rows import (
-    AUDITED,
-    DECIDED,
-    ENDING,
-    ONCE,
-    SET_ASIDE,
-    SETTLED,
-    TOPPED_UP,
-    Columns,
-    Row,
-    sorted_rows,
-)
+from tierwise.stores.ledger.rows import KINDS, ONCE, Columns, Row, sorted_rows
 from tierwise.stores.ledger.schema import MIGRATIONS
 from tierwise.stores.ledger.summary import summarize
 
@@ -283,9 +272,5 @@ def _insert(columns: Columns, rows: int) -> str:
 
 
 _SIZES: Final = tuple(1 << power for power in range(ROWS_A_STATEMENT.bit_length()))
-_INSERTS: Final = {
-    (columns, size): _insert(columns, size)
-    for columns in (DECIDED, SET_ASIDE, ENDING, SETTLED, TOPPED_UP, AUDITED)
-    for size in _SIZES
-}
+_INSERTS: Final = {(columns, size): _insert(columns, size) for columns in KINDS for size in _SIZES}
 """By the columns of a kind of row, and the number of rows."""

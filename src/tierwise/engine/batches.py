@@ -1,0 +1,309 @@
+"""A Message Batch on its way out: each item is a call of its own, and all of them go or none.
+
+An item is decided, fitted, capped and reserved for by its own type, at batch rates. The batch leaves once every
+reservation is durable. An item that is refused, or that a budget has no room for, stops the whole batch, for a batch
+half sent would surprise its caller; what the others had set aside comes back. Items are shrunk or downgraded where the
+budget says so; they are not queued, and their prompts are not counted.
+
+The provider's id of the batch is known after its reply alone. So the items' decisions carry an id of the gateway's
+own, and one entry tells which of the provider's it is, durably, before the caller learns it.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from tierwise.core.budgets import Denied, Lost
+from tierwise.core.ledger import NO_TIMINGS, Batched, Decided, Entry, Fault, SetAside
+from tierwise.core.planning import Plan, Refused
+from tierwise.core.reserving import Asking, granted, next_try
+from tierwise.core.settlement import Ending, decided_entry, ending_entry, refused_entry
+from tierwise.core.tasks import LONGEST_ID
+from tierwise.engine.budgets import AsyncBudgets, Warnings
+from tierwise.engine.desk import Desk, Item
+from tierwise.engine.endings import why_no_reply
+from tierwise.engine.headers import betas_for
+from tierwise.engine.ledger import AsyncLedger
+from tierwise.errors import MalformedRequest, UpstreamError
+from tierwise.money import Nanos
+from tierwise.wire.batches import BatchBody, created_id, read_batch, rewritten
+from tierwise.wire.requests import rewrite
+
+_BREATH: Final = 64
+"""Items after which other calls have their turn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantedItem:
+    """An item that may go."""
+
+    item: Item
+    custom_id: str
+    plan: Plan
+    asking: Asking | None
+    """None where no budget counts it."""
+    reserved_nanos: Nanos
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedBatch:
+    """A batch that may go."""
+
+    id: str
+    """The gateway's own."""
+    key_id: str
+    body: bytes
+    """As the provider is sent it."""
+    betas: tuple[bytes, ...]
+    """Flags that it needs beside the caller's."""
+    items: Sequence[GrantedItem]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declined:
+    """A batch that does not go, and why."""
+
+    code: str
+    sentence: str
+    at_us: int
+    call_id: str = "none"
+    """Of the item that stops it, where that is entered."""
+    denied: Denied | None = None
+
+
+class BatchDesk:
+    """Sees batches out: `open` and `book` before one leaves, then `taken`, `turned_down` or `unanswered`."""
+
+    def __init__(
+        self,
+        *,
+        desk: Desk,
+        ledger: AsyncLedger,
+        budgets: AsyncBudgets,
+        warnings: Warnings,
+        clock: Callable[[], int],
+    ) -> None:
+        """See batches out.
+
+        Args:
+            desk: decides their items.
+            ledger: takes the entries.
+            budgets: the accounts.
+            warnings: told what accounts come near their limits.
+            clock: tells microseconds since 1970 UTC.
+        """
+        self._desk = desk
+        self._ledger = ledger
+        self._budgets = budgets
+        self._warnings = warnings
+        self._clock = clock
+
+    async def open(
+        self,
+        raw: bytes,
+        headers: Mapping[str, str],
+        *,
+        key_id: str,
+        forbids: Callable[[str | None], str | None] = lambda _type: None,
+    ) -> OpenedBatch | Declined:
+        """Read a batch, decide its items, and set their worst cases aside: of all, or of none.
+
+        Args:
+            raw: the body.
+            headers: request headers by lower-case name, credentials left out.
+            key_id: names the caller's credential, without telling it.
+            forbids: says why the caller may not make a call under a contract; None where it may.
+
+        Raises:
+            MalformedRequest: it, or one of its items, cannot be read.
+        """
+        body = read_batch(raw)
+        items: list[GrantedItem] = []
+        try:
+            declined = await self._grant(body, headers, key_id, forbids, items)
+        except BaseException:
+            self._give_back(items)
+            raise
+        if declined is not None:
+            self._give_back(items)
+            return declined
+        changes = [each.plan.changes for each in items]
+        params = [rewrite(each.item.body, each.plan.changes) for each in items]
+        return OpenedBatch(
+            id=self._desk.new_id(),
+            key_id=key_id,
+            body=rewritten(body, params),
+            betas=tuple({beta: None for each in changes for beta in betas_for(each)}),
+            items=items,
+        )
+
+    async def book(self, batch: OpenedBatch) -> bool:
+        """Write down decisions and reservations; False where they are not durable in time: it must not leave then."""
+        entries: list[Entry] = []
+        for each in batch.items:
+            entries.append(_decided(each, batch))
+            if each.asking is not None:
+                entries.append(_set_aside(each, each.asking))
+        durable = await self._record(entries)
+        if not durable:
+            await self._end(batch, error="ledger", fault=Fault.GATEWAY, unbilled=True)
+        return durable
+
+    async def taken(self, batch: OpenedBatch, reply: bytes) -> None:
+        """Write down under which id the provider took a batch; its reservations stay until the results are fetched.
+
+        Where its reply does not tell the id, nobody can match the results: the reservations are kept as of unknown
+        cost.
+        """
+        batch_id = created_id(reply)
+        if batch_id is None:
+            await self._end(batch, error="no-usage", fault=Fault.PROVIDER, unbilled=None)
+        else:
+            await self._ledger.record(Batched(entry_id=batch.id, at_us=self._clock(), batch_id=batch_id))
+
+    async def turned_down(self, batch: OpenedBatch, error: str) -> None:
+        """End all items of a batch that the provider answered with an error: it bills none."""
+        await self._end(batch, error=error, fault=Fault.PROVIDER, unbilled=True)
+
+    async def unanswered(self, batch: OpenedBatch, error: UpstreamError) -> str:
+        """End all items of a batch without a reply: where it may have arrived, their cost is unknown.
+
+        Returns:
+            The code that says what kept the reply from coming.
+        """
+        code = why_no_reply(error)
+        unbilled = True if code == "unreachable" else None
+        await self._end(batch, error=code, fault=Fault.PROVIDER, unbilled=unbilled)
+        return code
+
+    async def _grant(
+        self,
+        body: BatchBody,
+        headers: Mapping[str, str],
+        key_id: str,
+        forbids: Callable[[str | None], str | None],
+        items: list[GrantedItem],
+    ) -> Declined | None:
+        """Grant item after item to `items`, until one is declined."""
+        for place, each in enumerate(body.items):
+            if place % _BREATH == 0:
+                await asyncio.sleep(0)
+            try:
+                reading = self._desk.read(each.params, headers)
+            except MalformedRequest as error:
+                raise MalformedRequest(why=f"requests.{place}.params.{error.why}") from error
+            where = f"Item {place + 1} of {len(body.items)} ({each.custom_id[:LONGEST_ID]})"
+            forbidden = forbids(reading.task.type)
+            if forbidden is not None:
+                sentence = f"{where}: {forbidden}"
+                return Declined(code="not-allowed", sentence=sentence, at_us=reading.at_us)
+            item = self._desk.begin_item(reading, key_id=key_id)
+            outcome = await self._reserve(item, each.custom_id)
+            if isinstance(outcome, GrantedItem):
+                items.append(outcome)
+                continue
+            refused, denied = outcome
+            sentence = (
+                f"{where}: {refused.refusal.sentence} The {place} before it would go, and none was sent."
+            )
+            declined = Declined(
+                code=refused.refusal.code,
+                sentence=sentence,
+                call_id=item.call_id,
+                denied=denied,
+                at_us=item.at_us,
+            )
+            await self._refuse(item, refused, key_id=key_id, custom_id=each.custom_id)
+            return declined
+        return None
+
+    async def _reserve(self, item: Item, custom_id: str) -> GrantedItem | tuple[Refused, Denied | None]:
+        """Set an item's worst case aside; where a budget is short, by the words that need no waiting."""
+        asked = item.asked
+        while True:
+            match asked:
+                case Refused():
+                    return asked, None
+                case Plan():
+                    return GrantedItem(
+                        item=item, custom_id=custom_id, plan=asked, asking=None, reserved_nanos=0
+                    )
+                case Asking():
+                    outcome = await self._budgets.reserve(asked.claim)
+            self._warnings.tell(outcome)
+            if not isinstance(outcome, Denied):
+                plan = granted(asked, outcome)
+                if isinstance(plan, Refused):
+                    return plan, None
+                amount = asked.claim.amount_nanos if isinstance(outcome, Lost) else outcome.amount_nanos
+                if asked.downgraded and plan.decision.tier is not None:
+                    item.keep_tier(plan.decision.tier)
+                return GrantedItem(
+                    item=item, custom_id=custom_id, plan=plan, asking=asked, reserved_nanos=amount
+                )
+            patience_us = asked.plan.policy.queue_for_s * 1_000_000
+            again = next_try(replace(asked, may_count=False), outcome, at_us=item.at_us + patience_us)
+            if isinstance(again, Refused):
+                return again, outcome
+            assert isinstance(again, Asking)
+            asked = again
+
+    async def _refuse(self, item: Item, refused: Refused, *, key_id: str, custom_id: str) -> None:
+        """Write down that an item was refused."""
+        decided = decided_entry(refused, call_id=item.call_id, key_id=key_id, at_us=item.at_us)
+        self._ledger.put(replace(decided, custom_id=custom_id[:LONGEST_ID]))
+        await self._ledger.record(
+            refused_entry(
+                call_id=item.call_id,
+                at_us=item.at_us,
+                error=refused.refusal.code,
+                prices=item.book.prices,
+            )
+        )
+
+    def _give_back(self, items: Sequence[GrantedItem]) -> None:
+        for each in items:
+            if each.asking is not None:
+                self._budgets.settle(each.item.call_id, 0)
+
+    async def _end(self, batch: OpenedBatch, *, error: str, fault: Fault, unbilled: bool | None) -> None:
+        """End all items alike, without a result: their budgets are told, then the ledger."""
+        at_us = self._clock()
+        ending = Ending(at_us=at_us, finished=False, unbilled=unbilled, error=error, fault=fault)
+        entries: list[Entry] = []
+        for each in batch.items:
+            entry = ending_entry(
+                ending,
+                plan=each.plan,
+                prices=each.item.book.prices,
+                call_id=each.item.call_id,
+                timings=NO_TIMINGS,
+            )
+            entries.append(entry)
+            if each.asking is not None:
+                self._budgets.settle(each.item.call_id, entry.cost_nanos)
+        await self._record(entries)
+
+    async def _record(self, entries: Sequence[Entry]) -> bool:
+        """Wait until entries are durable: the ledger writes them in order, so the last one tells of all."""
+        for entry in entries[:-1]:
+            self._ledger.put(entry)
+        return not entries or await self._ledger.record(entries[-1])
+
+
+def _decided(each: GrantedItem, batch: OpenedBatch) -> Decided:
+    entry = decided_entry(each.plan, call_id=each.item.call_id, key_id=batch.key_id, at_us=each.item.at_us)
+    return replace(entry, batch_id=batch.id, custom_id=each.custom_id[:LONGEST_ID])
+
+
+def _set_aside(each: GrantedItem, asking: Asking) -> SetAside:
+    contents = asking.asker.contents
+    return SetAside(
+        call_id=each.item.call_id,
+        at_us=each.item.at_us,
+        accounts=tuple(account.key for account in asking.claim.accounts),
+        reserved_nanos=each.reserved_nanos,
+        prompt_bytes=contents.body_bytes if contents.plain else None,
+        prompt_kind=contents.kind if contents.plain else None,
+    )

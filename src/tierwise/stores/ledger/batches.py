@@ -1,0 +1,74 @@
+"""Items of Message Batches: the calls that a batch's results are of, by the provider's id and the caller's own ids."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tierwise.core.tasks import LONGEST_ID
+from tierwise.stores.ledger.query import Reader
+
+AT_ONCE: Final = 500
+"""Items that one query asks for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentItem:
+    """An item whose result is still to be taken in."""
+
+    call_id: str
+    at_us: int
+    """When its batch was read, in microseconds since 1970 UTC."""
+    requested_model: str
+    decided_model: str
+    acts: bool
+
+
+def open_items(ledger: Reader, batch_id: str, custom_ids: Sequence[str]) -> dict[str, SentItem]:
+    """Return those items of a batch that the ledger has, by their custom ids, whose ending nobody has told yet.
+
+    What was settled without an ending, by a person or as assumed, has its cost already: it is left out.
+
+    Args:
+        ledger: to read.
+        batch_id: the provider's id of the batch.
+        custom_ids: at most `AT_ONCE`.
+
+    Raises:
+        LedgerUnavailable: it cannot be read.
+    """
+    wanted = {custom_id[:LONGEST_ID]: custom_id for custom_id in custom_ids}
+    query = _OPEN_ITEMS.format(places=", ".join("?" * len(wanted)))
+    return {
+        wanted[row["custom_id"]]: SentItem(
+            call_id=row["call_id"],
+            at_us=row["at_us"],
+            requested_model=row["requested_model"],
+            decided_model=row["decided_model"],
+            acts=bool(row["acts"]),
+        )
+        for row in ledger.rows(query, (batch_id, *wanted))
+    }
+
+
+def is_of(ledger: Reader, batch_id: str, key_id: str) -> bool:
+    """Tell whether a batch was made with a credential, as far as the ledger has it.
+
+    Raises:
+        LedgerUnavailable: it cannot be read.
+    """
+    return next(ledger.rows(_OF_KEY, (batch_id, key_id)), None) is not None
+
+
+_OF_KEY: Final = """
+SELECT 1 FROM entries AS b JOIN entries AS d ON d.batch_id = b.call_id AND d.kind = 'decided'
+WHERE b.batch_id = ? AND b.kind = 'batched' AND d.key_id = ? LIMIT 1
+"""
+
+_OPEN_ITEMS: Final = """
+SELECT d.call_id, d.custom_id, d.at_us, d.requested_model, d.decided_model, d.acts
+FROM entries AS b JOIN entries AS d ON d.batch_id = b.call_id AND d.kind = 'decided'
+WHERE b.batch_id = ? AND b.kind = 'batched' AND d.custom_id IN ({places})
+AND NOT EXISTS (
+    SELECT 1 FROM entries AS e WHERE e.call_id = d.call_id AND e.kind IN ('posted', 'failed', 'settled')
+)
+"""
