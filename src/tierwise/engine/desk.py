@@ -162,7 +162,7 @@ class Desk:
         """
         kept = reading.kept or kept
         drawn = cascaded(reading.call, reading.task, reading.book.policy) if tries_again else None
-        if drawn is None:
+        if drawn is None and self.acting.leans:
             drawn = self._drawn(reading.task, reading.conversation, reading.raw, reading.book)
         planned = plan(reading.call, reading.task, policy=reading.book.policy, kept=kept, drawn=drawn)
         is_new = kept is None and reading.call.turns <= 1

@@ -174,17 +174,16 @@ class Upkeep:
             self._let_go()
 
     def _look(self) -> None:
-        ticks, wait_s = 0, 0.0
+        ticks, wait_s = -1, 0.0
         while not self._stop.wait(wait_s):
             try:
-                if wait_s:
-                    ticks += 1
+                if ticks >= 0:
                     self.tick()
-                if ticks % ROUND_TICKS == 1:
-                    self.round()
+                    if ticks % ROUND_TICKS == 0:
+                        self.round()
                 self.follow()
             except LedgerError as error:
                 log.warning("the ledger cannot be read for upkeep: %s", error)
             except Exception:
                 log.exception("upkeep failed, and goes on")
-            wait_s = TICK_S
+            ticks, wait_s = ticks + 1, TICK_S
