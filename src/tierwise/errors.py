@@ -4,6 +4,7 @@
     ├── MoneyError            an amount that cannot be money
     ├── PriceDataError        the price data is not usable
     ├── PolicyError           the policy file is wrong; carries every problem found, each with its line
+    ├── PolicyNotWritten      a change of the policy file was not made; the file is as it was
     ├── MissingExtra          a command needs a package that is not installed
     ├── MalformedRequest      a body that cannot be read as the call that its path names
     │   └── UnsupportedRequest    a call that may cost money which no entry would tell of
@@ -105,6 +106,18 @@ class PolicyError(TierwiseError):
     def describe(self) -> str:
         """Every problem on its own line, as compilers print them: file, line, message, fix."""
         return "\n".join(problem.describe(self.file) for problem in self.problems)
+
+
+@dataclass(kw_only=True, eq=False)
+class PolicyNotWritten(TierwiseError):
+    """A change of the policy file was not made: the file is as it was."""
+
+    file: str
+    why: str
+
+    def describe(self) -> str:
+        """The file and what was in the way."""
+        return f"{self.file}: nothing was written: {self.why}"
 
 
 @dataclass(kw_only=True, eq=False)

@@ -4,6 +4,8 @@ from typing import Any
 
 from tierwise.core.ledger import (
     NO_TIMINGS,
+    Act,
+    Acted,
     Decided,
     Failed,
     Fault,
@@ -130,3 +132,20 @@ def outcome(outcome_id: str = "o1", **changes: Any) -> Outcome:
         "key_id": None,
     }
     return Outcome(**(values | changes))
+
+
+def acted(act_id: str = "a1", **changes: Any) -> Acted:
+    values: dict[str, Any] = {
+        "act_id": act_id,
+        "at_us": 1_000_000,
+        "act": Act.MOVED,
+        "task_type": "synthesis",
+        "line": "0123",
+        "verdict": "provisional",
+        "from_tier": "frontier",
+        "to_tier": "fast",
+        "share": 0.9,
+        "who": "autopilot",
+        "why": "60 pairs",
+    }
+    return Acted(**values | changes)

@@ -8,6 +8,7 @@ So what is proven holds whatever the undecided pairs would have been.
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 from tierwise.audit.confidence import Interval, lower_bound, upper_bound
@@ -29,6 +30,8 @@ from tierwise.audit.waste import (
 )
 from tierwise.core.ledger import Paired
 from tierwise.money import Nanos
+
+NONE_REMEMBERED: Final[Mapping[str, Verdict]] = MappingProxyType({})
 
 PROVISIONAL_OR_FINAL: Final = frozenset({Verdict.PROVISIONAL, *FINAL})
 
@@ -116,6 +119,8 @@ class Standing:
     """What the next pair costs; None where no pair's cost is known."""
     expected: Forecast | None
     """What the next verdict takes; None where none is expected within 90 days, or none is sought."""
+    prospect: Prospect
+    """The line as the planner sees it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +173,8 @@ def stand(
     traffic: Mapping[str, Traffic],
     margins: Mapping[str, float],
     rules: Rules,
+    remembered: Mapping[str, Verdict] = NONE_REMEMBERED,
+    closed: frozenset[str] = frozenset(),
 ) -> Audit:
     """Look at all evidence at once.
 
@@ -177,11 +184,22 @@ def stand(
         traffic: of each task type.
         margins: of each task type, where it is not `CHECKED_MARGIN`.
         rules: how much a verdict asks for.
+        remembered: verdicts that traffic follows, by line: they are taken back later than they are reached.
+        closed: lines of which an alarm said that they no longer hold.
     """
     lines = lines_of(pairs)
     selection = selection_of(lines, frozen, margins=margins, alpha=rules.alpha)
     downs = sum(line.asks_down for line in lines.values())
-    look = _Look(traffic=traffic, margins=margins, rules=rules, selection=selection, downs=downs, lines=lines)
+    look = _Look(
+        traffic=traffic,
+        margins=margins,
+        rules=rules,
+        selection=selection,
+        downs=downs,
+        lines=lines,
+        remembered=remembered,
+        closed=closed,
+    )
     standings = [look.at(line) for line in _current(lines.values())]
     standings.sort(key=lambda one: (-(one.stake.nanos if one.stake else 0), one.line.task_type))
     return Audit(standings=tuple(standings), selection=selection)
@@ -197,6 +215,8 @@ class _Look:
     selection: Selection
     downs: int
     lines: Mapping[str, Line]
+    remembered: Mapping[str, Verdict]
+    closed: frozenset[str]
 
     def at(self, line: Line) -> Standing:
         margin = _margin(line, self.margins)
@@ -224,10 +244,13 @@ class _Look:
             value=_value(line, margin),
             pair_nanos=prospect.pair_cost_nanos if line.costs.pairs else None,
             expected=None if verdict in FINAL or not line.costs.pairs else forecast(prospect),
+            prospect=prospect,
         )
 
     def _verdict(self, line: Line, margin: float, prospect: Prospect) -> tuple[Verdict, float]:
         probability = probability_above(line.for_safe, -margin)
+        if line.line in self.closed:
+            return Verdict.REOPENED, probability
         findings = Findings(
             on_dear=line.on_dear,
             probability_safe=probability,
@@ -237,7 +260,8 @@ class _Look:
             pairs=line.pairs,
             margin=margin,
         )
-        return next_verdict(Verdict.TOO_EARLY, findings, rules=self.rules), probability
+        before = self.remembered.get(line.line, Verdict.TOO_EARLY)
+        return next_verdict(before, findings, rules=self.rules), probability
 
     def _had_a_verdict(self, line: Line) -> bool:
         """Whether an earlier line on the same tiers had one: something in its key has changed since."""
@@ -251,7 +275,7 @@ class _Look:
             self._verdict(other, margin, self._prospect(other, margin))[0]
             for other, margin in zip(earlier, margins, strict=True)
         ]
-        return any(verdict in PROVISIONAL_OR_FINAL for verdict in found)
+        return any(verdict in PROVISIONAL_OR_FINAL or verdict is Verdict.REOPENED for verdict in found)
 
     def _prospect(self, line: Line, margin: float) -> Prospect:
         traffic = self.traffic.get(line.task_type, Traffic(calls=0, spend_nanos=0))

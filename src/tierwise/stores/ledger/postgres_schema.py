@@ -223,6 +223,10 @@ MIGRATIONS: Final[tuple[LiteralString, ...]] = (
     """
     CREATE INDEX entries_outcomes ON entries (seq) WHERE kind = 'outcome';
     """,
+    """
+    CREATE INDEX entries_acted ON entries (seq) WHERE kind = 'acted';
+    CREATE INDEX entries_checked ON entries (seq) WHERE kind = 'checked';
+    """,
 )
 """In order. The table `tierwise_schema` counts those that a database has. Each only adds, so that gateways which run
 already can go on writing."""

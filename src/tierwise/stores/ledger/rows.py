@@ -6,8 +6,10 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from tierwise.core.ledger import (
+    Acted,
     Audited,
     Batched,
+    Checked,
     Decided,
     Declared,
     Entry,
@@ -49,7 +51,8 @@ BATCHED: Final[Columns] = ("call_id", "kind", "at_us", "batch_id")
 """In these two, the call's place holds the entry's own id."""
 
 AUDITED: Final[Columns] = ("call_id", "kind", "at_us", "data")
-"""The call's place holds the id of the pair, of the line or of the outcome; `data` is the whole entry as JSON."""
+"""The call's place holds the id of the pair, the line, the act, the count or the outcome; `data` is the whole entry as
+JSON."""
 
 KINDS: Final[tuple[Columns, ...]] = (
     DECIDED, SET_ASIDE, ENDING, ITEM_ENDING, SETTLED, TOPPED_UP, BATCHED, AUDITED,
@@ -153,6 +156,10 @@ def audited_row(entry: Audited | Outcome) -> Row:
             kind = "graded"
         case Declared(line=own_id):
             kind = "declared"
+        case Acted(act_id=own_id):
+            kind = "acted"
+        case Checked(checked_id=own_id):
+            kind = "checked"
         case Outcome(outcome_id=own_id):
             kind = "outcome"
     return (own_id, kind, entry.at_us, _encode(entry).decode())
@@ -167,6 +174,8 @@ _DECODERS: Final[Mapping[str, Callable[[str], Audited]]] = {
     "paired": msgspec.json.Decoder(Paired).decode,
     "graded": msgspec.json.Decoder(Graded).decode,
     "declared": msgspec.json.Decoder(Declared).decode,
+    "acted": msgspec.json.Decoder(Acted).decode,
+    "checked": msgspec.json.Decoder(Checked).decode,
 }
 
 
@@ -201,6 +210,8 @@ _ROWS: Final[Mapping[type[Entry], tuple[Columns, Callable[[Any], Row]]]] = {
     Paired: (AUDITED, audited_row),
     Graded: (AUDITED, audited_row),
     Declared: (AUDITED, audited_row),
+    Acted: (AUDITED, audited_row),
+    Checked: (AUDITED, audited_row),
     Outcome: (AUDITED, audited_row),
 }
 

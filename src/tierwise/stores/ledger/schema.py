@@ -216,5 +216,9 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     """
     CREATE INDEX entries_outcomes ON entries (seq) WHERE kind = 'outcome';
     """,
+    """
+    CREATE INDEX entries_acted ON entries (seq) WHERE kind = 'acted';
+    CREATE INDEX entries_checked ON entries (seq) WHERE kind = 'checked';
+    """,
 )
 """In order; the file's `user_version` counts those that it has."""
