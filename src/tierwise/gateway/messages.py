@@ -23,6 +23,7 @@ from tierwise.engine.headers import (
     without_openai_keys,
 )
 from tierwise.engine.ledger import AsyncLedger
+from tierwise.engine.monitoring import Monitor, Watched
 from tierwise.engine.relay import Caller, RelayDriver
 from tierwise.errors import MalformedRequest, UnsupportedRequest
 from tierwise.gateway.asgi import Receive, Scope, Send
@@ -63,6 +64,8 @@ class Parts:
     """Conversations that other gateways may know; None where there is no other."""
     auditor: Auditor | None = None
     """Compares tiers in the background; None compares nothing."""
+    monitor: Monitor | None = None
+    """Checks replies in the background; None checks none."""
     openai: Upstream | None = None
     """Where calls of OpenAI's clients go; None serves none."""
     openai_key: str | None = None
@@ -107,15 +110,18 @@ async def messages(
     caller = AsgiCaller(send, family)
     request = _Request(scope, parts, visitor, caller, reading)
     candidate = _candidate(request, opened)
+    watched = None if parts.monitor is None else parts.monitor.consider(opened)
     watch = _watch(receive, caller)
     parts.meters.in_flight += 1
     try:
-        await _attempts(request, opened, candidate)
+        await _attempts(request, opened, candidate, watched)
     finally:
         parts.meters.in_flight -= 1
         watch.cancel()
     if parts.auditor is not None and candidate is not None:
         parts.auditor.offer(candidate)
+    if parts.monitor is not None and watched is not None:
+        parts.monitor.offer(watched)
     return None
 
 
@@ -143,10 +149,13 @@ def _candidate(request: _Request, opened: Opened) -> Candidate | None:
     )
 
 
-async def _attempts(request: _Request, opened: Opened, candidate: Candidate | None) -> None:
+async def _attempts(
+    request: _Request, opened: Opened, candidate: Candidate | None, watched: Watched | None
+) -> None:
     """Make one attempt after the other, until one has a reply that is passed on."""
     parts, caller = request.parts, request.caller
     first: Caller = caller if candidate is None else candidate.listen(caller)
+    first = first if watched is None else watched.listen(first)
     taker = first
     while True:
         driver = await _attempt(request, opened, taker)

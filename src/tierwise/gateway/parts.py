@@ -18,6 +18,7 @@ from tierwise.engine.budgets import Warnings
 from tierwise.engine.clock import call_ids, now_us
 from tierwise.engine.desk import Desk
 from tierwise.engine.ledger import LoopLedger
+from tierwise.engine.monitoring import Monitor
 from tierwise.gateway.door import Door, is_loopback
 from tierwise.gateway.messages import Parts
 from tierwise.gateway.meters import Meters
@@ -111,7 +112,8 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
         health=lambda: _health(settings, parts, policy_file, balances),
     )
     parts.auditor = _auditor(parts, settings, new_id)
-    beside = [*_beside(parts.auditor, policy_file, post)]
+    parts.monitor = _monitor(parts, parts.auditor, new_id)
+    beside = [parts.monitor.run(), *_beside(parts.auditor, policy_file, post)]
     if settings.key_file is not None:
         beside.append(KeyFile(settings.key_file, settings.key, partial(setattr, parts, "key")).watch())
     if settings.openai_key_file is not None:
@@ -145,6 +147,14 @@ def _auditor(parts: Parts, settings: Settings, new_id: Callable[[], str]) -> Aud
         new_id=new_id,
         read=lambda: read_ledger(settings.ledger),
     )
+
+
+def _monitor(parts: Parts, auditor: Auditor, new_id: Callable[[], str]) -> Monitor:
+    def put(entry: Entry) -> None:
+        parts.ledger.put(entry)
+        auditor.notice()
+
+    return Monitor(desk=parts.desk, put=put, clock=parts.clock, new_id=new_id)
 
 
 def _beside(

@@ -2,8 +2,9 @@
 
 A call is deleted whole, when every entry of it is older than a day's beginning and nothing can be told of it any more:
 its cost is known, or it has neither an ending nor a reservation, so that it was lost with its gateway. A call of
-unknown cost stays until it is settled. Top-ups stay, and so does the audit's evidence. Reports, balances and the laws
-of `verification` hold the same before and after, but a deleted call's report is by whole days, and nothing explains it.
+unknown cost stays until it is settled. Top-ups stay, and so does the audit's evidence; outcomes go when they are as
+old. Reports, balances and the laws of `verification` hold the same before and after, but a deleted call's report is by
+whole days, and nothing explains it.
 """
 
 # ruff: noqa: S608 — the texts are of our own making, and values are parameters
@@ -53,6 +54,7 @@ def prune(ledger: Writer, before_us: int, *, batch: int = BATCH) -> Pruned:
         reached, some_calls, some_entries = _prune_batch(ledger, before_us, reached, batch)
         calls += some_calls
         entries += some_entries
+    entries += _prune_outcomes(ledger, before_us)
     summary.drop_empty(ledger)
     return Pruned(before_us=before_us, calls=calls, entries=entries)
 
@@ -83,6 +85,21 @@ def _prune_batch(
         entries = ledger.run("DELETE FROM entries WHERE call_id IN (SELECT call_id FROM pruning)")
         ledger.run("DELETE FROM pruning")
     return (found[-1]["at_us"], found[-1]["position"]), len(found), entries
+
+
+def _prune_outcomes(ledger: Writer, before_us: int) -> int:
+    """Delete the outcomes that were told before a time; return how many there were. They add nothing to any sum."""
+    with ledger.transaction():
+        ledger.run(
+            f"INSERT INTO pruning (call_id) SELECT call_id FROM entries "
+            f"WHERE kind = 'outcome' AND at_us < ? AND {ledger.dialect.position} <> ?",
+            (before_us, summary.end(ledger)),
+        )
+        outcomes = ledger.run(
+            "DELETE FROM entries WHERE kind = 'outcome' AND call_id IN (SELECT call_id FROM pruning)"
+        )
+        ledger.run("DELETE FROM pruning")
+    return outcomes
 
 
 def _closed(ledger: Reader) -> str:
