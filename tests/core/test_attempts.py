@@ -591,6 +591,24 @@ def test_what_cannot_be_held_back_has_no_cascade(fields: dict[str, Any]) -> None
     assert cascaded(call, name_task(call, policy=of), of) is None
 
 
+@pytest.mark.parametrize(("passed", "last"), [(False, TryAgain), (True, Release)])
+def test_a_reply_that_fails_its_check_is_posted_and_made_again(passed: bool, last: type[Effect]) -> None:
+    ending = replace(WHOLE, passed=passed)
+
+    effects = run(first_of_cascade(cascade()), ReplyBegan(at_us=AT), ReplyEnded(ending=ending), DONE)
+
+    assert isinstance(effects[-2], Record)
+    assert isinstance(effects[-1], last)
+
+
+@pytest.mark.parametrize("fields", [{"stream": True}, {"thread": True}])
+def test_a_reply_that_cannot_be_held_back_is_not_checked(fields: dict[str, Any]) -> None:
+    begun = first_of_cascade(cascade())
+    begun = replace(begun, call=replace(begun.call, **fields))
+
+    assert check_of(begun, an_attempt(begun.policy)) is None
+
+
 def test_a_cascade_whose_own_tier_does_not_take_the_body_ends_where_it_began() -> None:
     of = cascade()
     begun = first_of_cascade(of)
