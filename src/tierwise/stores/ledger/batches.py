@@ -10,6 +10,9 @@ from tierwise.stores.ledger.query import Reader
 AT_ONCE: Final = 500
 """Items that one query asks for."""
 
+ITEMS_FOR_S: Final = 30 * 86_400
+"""How long an item is kept at least, in seconds: its result can be fetched for 29 days."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentItem:
