@@ -65,3 +65,22 @@ def test_a_batch_that_the_provider_answers_with_an_earlier_one_is_paid_once(tmp_
     assert recorded == [("posted", None, COST_NANOS), ("failed", "repeated", 0)]
     assert totals(tmp_path / "l.sqlite3") == (COST_NANOS, 0)
     assert breaches(tmp_path / "l.sqlite3") == 0
+
+
+def test_a_caller_that_leaves_amid_the_results_loses_no_ending_that_was_read(tmp_path: Path) -> None:
+    async def play() -> None:
+        results = Transcript(headers=JSON, chunks=(line("a") + line("b"), line("c")), hangs="after the chunks")
+        upstream = MemoryUpstream(a_provider(results))
+        async with gateway_in_memory(tmp_path / "l.sqlite3", upstream, policy=book(BUDGETED)) as app:
+            await make(app, "a", "b", "c", "d")
+            fetching = asyncio.create_task(fetch(app))
+            await upstream.hanging.wait()
+            fetching.cancel()
+            await asyncio.wait({fetching})
+
+    asyncio.run(play())
+
+    known = {"a": COST_NANOS, "b": COST_NANOS, "c": COST_NANOS, "d": None}
+    assert costs(tmp_path / "l.sqlite3") == known
+    assert totals(tmp_path / "l.sqlite3")[0] == 3 * COST_NANOS
+    assert breaches(tmp_path / "l.sqlite3") == 0

@@ -148,20 +148,21 @@ async def _relay_results(batch_id: str, reply: Reply, send: Send, parts: Parts) 
         clock=parts.clock,
     )
     headers = returned_headers(reply.headers)
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     held = b""
     try:
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         async for chunk in reply.chunks():
             if held:
                 await send({"type": "http.response.body", "body": held, "more_body": True})
             await results.take(chunk)
             held = chunk
+        await results.end(whole=True)
     except UpstreamError:
         await results.end(whole=False)
         return  # the server closes the connection: the caller must not take the body for a whole one
     finally:
         reply.close()
-    await results.end(whole=True)
+        results.close()
     await send({"type": "http.response.body", "body": held, "more_body": False})
 
 
