@@ -147,8 +147,8 @@ class Failed:
     fault: Fault
     error: str
     """The error's type: the provider's word where it sent one (`overloaded_error`), else ours
-    (`caller-left`, `gateway-stopped`, `stream-broke`, `no-usage`, `unreachable`, `dropped`, `timeout`, or a
-    refusal's code)."""
+    (`caller-left`, `gateway-stopped`, `stream-broke`, `no-usage`, `unreachable`, `dropped`, `timeout`, `repeated` for
+    a batch whose making was answered with an earlier one, or a refusal's code)."""
     status: int | None
     """HTTP status of the provider's reply; None where there was none."""
     served_model: str | None

@@ -19,6 +19,7 @@ from tierwise.engine.budgets import BudgetStore
 from tierwise.engine.desk import Desk
 from tierwise.errors import BudgetStoreError, LedgerError
 from tierwise.stores.ledger.acts import count_acts
+from tierwise.stores.ledger.batches import ITEMS_FOR_S
 from tierwise.stores.ledger.learning import calibration, lengths
 from tierwise.stores.ledger.query import Reader
 from tierwise.stores.ledger.reservations import overdue, told_since
@@ -33,10 +34,6 @@ FAREWELL_S: Final = 5.0
 FORGOTTEN_AFTER_S: Final = 3600
 """How long after its window an account is still held, beside the longest wait for money: no call takes as long from
 its reading to its claim."""
-
-
-ITEMS_FOR_S: Final = 30 * 86_400
-"""How long an item of a Message Batch is kept at least: its result can be fetched for 29 days."""
 
 
 class Forgetful(Protocol):

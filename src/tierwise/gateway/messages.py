@@ -145,7 +145,7 @@ def _candidate(request: _Request, opened: Opened) -> Candidate | None:
         request.reading,
         opened,
         key_id=request.visitor.key_id,
-        outgoing=lambda changes: _again(_outgoing(request, opened, changes)),
+        outgoing=lambda changes: as_another_call(_outgoing(request, opened, changes)),
     )
 
 
@@ -242,7 +242,7 @@ def _outgoing(request: _Request, opened: Opened, changes: tuple[Change, ...]) ->
     )
 
 
-def _again(outgoing: Outgoing) -> Outgoing:
+def as_another_call(outgoing: Outgoing) -> Outgoing:
     """The same request as another call: without the key by which the provider would give the first one's reply."""
     headers = [(name, value) for name, value in outgoing.headers if name != b"idempotency-key"]
     return replace(outgoing, headers=headers)

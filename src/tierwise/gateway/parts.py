@@ -27,6 +27,7 @@ from tierwise.gateway.reload import PolicyFile
 from tierwise.gateway.warn_post import WarnPost
 from tierwise.stores.conversations import Conversations
 from tierwise.stores.ledger.opening import open_ledger, read_ledger, shown
+from tierwise.stores.ledger.query import Reader
 from tierwise.upstream.client import open_upstream
 
 
@@ -93,6 +94,10 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
     post = None if warn_url is None else WarnPost(warn_url)
     policy_file = None if settings.policy_path is None else PolicyFile(settings.policy_path, desk)
     budgets = balances.for_loop()
+
+    def read() -> Reader:
+        return read_ledger(settings.ledger)
+
     warnings = Warnings(None if post is None else post.tell)
     parts = Parts(
         desk=desk,
@@ -100,8 +105,10 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
         budgets=budgets,
         conversations=balances.conversations(),
         warnings=warnings,
-        batches=BatchDesk(desk=desk, ledger=ledger, budgets=budgets, warnings=warnings, clock=now_us),
-        read=lambda: read_ledger(settings.ledger),
+        batches=BatchDesk(
+            desk=desk, ledger=ledger, budgets=budgets, warnings=warnings, read=read, clock=now_us
+        ),
+        read=read,
         upstream=upstream,
         meters=Meters(),
         clock=now_us,

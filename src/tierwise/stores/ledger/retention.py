@@ -2,9 +2,10 @@
 
 A call is deleted whole, when every entry of it is older than a day's beginning and nothing can be told of it any more:
 its cost is known, or it has neither an ending nor a reservation, so that it was lost with its gateway. A call of
-unknown cost stays until it is settled. Top-ups stay, and so does the audit's evidence; outcomes go when they are as
-old. Reports, balances and the laws of `verification` hold the same before and after, but a deleted call's report is by
-whole days, and nothing explains it.
+unknown cost stays until it is settled, and an item of a Message Batch for as long as its result may still come. Top-ups
+stay, and so do the audit's evidence and the provider's ids of batches; outcomes go when they are as old. Reports,
+balances and the laws of `verification` hold the same before and after, but a deleted call's report is by whole days,
+and nothing explains it.
 """
 
 # ruff: noqa: S608 — the texts are of our own making, and values are parameters
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tierwise.stores.ledger import summary
+from tierwise.stores.ledger.batches import ITEMS_FOR_S
 from tierwise.stores.ledger.folds import OF_PRUNED
 from tierwise.stores.ledger.query import Reader, Writer
 
@@ -40,7 +42,8 @@ def prune(ledger: Writer, before_us: int, *, batch: int = BATCH) -> Pruned:
     Args:
         ledger: to prune.
         before_us: in microseconds since 1970 UTC, rounded down to the beginning of its day; a call that is in flight
-            and not under a budget must not be older.
+            and not under a budget must not be older, unless it is an item of a batch, whose result may come for
+            `ITEMS_FOR_S`.
         batch: how many calls one transaction deletes.
 
     Raises:
@@ -64,7 +67,7 @@ def closed_before(ledger: Reader, before_us: int) -> int:
     before_us = before_us // _DAY_US * _DAY_US
     query = f"SELECT count(*) AS calls FROM ({_closed(ledger)}) AS closed"
     with ledger.snapshot():
-        (row,) = ledger.rows(query, (before_us, -1, 0, before_us, summary.end(ledger)))
+        (row,) = ledger.rows(query, (before_us, -1, 0, before_us, summary.end(ledger), before_us))
     return row["calls"]
 
 
@@ -76,7 +79,9 @@ def _prune_batch(
     with ledger.transaction():
         summary.summarize(ledger)
         query = f"{_closed(ledger)} ORDER BY d.at_us, d.{column} LIMIT ?"
-        found = list(ledger.rows(query, (before_us, *after, before_us, summary.end(ledger), batch)))
+        found = list(
+            ledger.rows(query, (before_us, *after, before_us, summary.end(ledger), before_us, batch))
+        )
         if not found:
             return None, 0, 0
         for row in found:
@@ -103,7 +108,7 @@ def _prune_outcomes(ledger: Writer, before_us: int) -> int:
 
 
 def _closed(ledger: Reader) -> str:
-    return _CLOSED.format(position=ledger.dialect.position)
+    return _CLOSED.format(position=ledger.dialect.position, items_for_us=ITEMS_FOR_S * 1_000_000)
 
 
 _CLOSED: Final = """
@@ -119,6 +124,10 @@ AND (
     )
     OR NOT EXISTS (
         SELECT 1 FROM entries AS o WHERE o.call_id = d.call_id AND o.kind IN ('set-aside', 'posted', 'failed')
+    )
+    AND NOT EXISTS (
+        SELECT 1 FROM entries AS b
+        WHERE b.call_id = d.batch_id AND b.kind = 'batched' AND d.at_us + {items_for_us} > ?
     )
 )
 """
