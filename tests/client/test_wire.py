@@ -84,7 +84,11 @@ def test_headers_of_ours_end_here_and_the_callers_others_go_on(
         ("GET", "/proxy/v1/messages/batches/b1/results", Kind.REFUSED),
         ("POST", "/v1/complete", Kind.REFUSED),
         ("GET", "/v1/models", Kind.OTHER),
-        ("POST", "/v1/chat/completions", Kind.OTHER),
+        ("POST", "/v1/chat/completions", Kind.REFUSED),
+        ("POST", "/v1/responses?beta=true", Kind.REFUSED),
+        ("POST", "/proxy/v1/of/ours/responses", Kind.REFUSED),
+        ("POST", "/openai/deployments/ours/chat/completions", Kind.REFUSED),
+        ("POST", "/v1/embeddings", Kind.REFUSED),
         ("POST", "/messages", Kind.OTHER),
     ],
 )

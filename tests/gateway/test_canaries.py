@@ -15,7 +15,7 @@ from typing import Any, Final
 import pytest
 
 from support.asgi import call, gateway_in_memory
-from support.policies import TWO_TIERS, with_upstream
+from support.policies import TWO_TIERS, with_openai, with_upstream
 from support.servers import Peer, Server, served
 from support.transcripts import message
 from support.waiting import eventually
@@ -27,7 +27,9 @@ CANARY: Final = "canary"
 
 CLIENT: Final = "twk_canary-of-the-client-0123456789abcdefghijkl"
 OWN: Final = "sk-ant-canary-of-the-gateway"
+OWN_OPENAI: Final = "sk-canary-of-the-gateway-too"
 CALLER: Final = "sk-ant-canary-of-the-caller"
+OTHER: Final = "twk_canary-of-another-client-0123456789abcdefgh"
 
 POLICY: Final = f"""
 warn_url = "WARN"
@@ -35,6 +37,10 @@ warn_url = "WARN"
 [[clients]]
 name = "ci"
 key_sha256 = "{sha256(CLIENT.encode()).hexdigest()}"
+
+[[clients]]
+name = "of-openai"
+key_sha256 = "{sha256(OTHER.encode()).hexdigest()}"
 
 [[clients]]
 name = "narrow"
@@ -53,13 +59,21 @@ BODY: Final[dict[str, Any]] = {
 }
 
 
+USAGE: Final = {"prompt_tokens": 100, "completion_tokens": 20}
+CHAT_REPLY: Final = json.dumps({"model": "gpt-5-mini", "choices": [], "usage": USAGE}).encode()
+CHAT_EVENTS: Final = b"data: %b\n\ndata: [DONE]\n\n" % CHAT_REPLY
+
+
 async def a_provider(peer: Peer, server: Server) -> None:
     """Answers by the word in a header: well, with an error that repeats the key, without an end, or not at all."""
     while True:
         heard = await peer.request()
         server.requests.append(heard)
         if b"x-how: echo" in heard:
-            text = json.dumps({"type": "error", "error": {"type": "authentication_error", "message": OWN}})
+            secrets = f"{OWN} {OWN_OPENAI}"
+            text = json.dumps(
+                {"type": "error", "error": {"type": "authentication_error", "message": secrets}}
+            )
             await peer.say(b"HTTP/1.1 401 No\r\ncontent-length: %d\r\n\r\n%b" % (len(text), text.encode()))
         elif b"x-how: cut" in heard:
             await peer.say(b"HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n{")
@@ -67,9 +81,16 @@ async def a_provider(peer: Peer, server: Server) -> None:
         elif b"x-how: drop" in heard:
             return
         else:
-            reply = message()
-            head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-            await peer.say(head % len(reply) + reply)
+            kind, reply = reply_to(heard)
+            head = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n"
+            await peer.say(head % (kind, len(reply)) + reply)
+
+
+def reply_to(heard: bytes) -> tuple[bytes, bytes]:
+    """Content type and body of a reply that is whole."""
+    if b'"stream":true' in heard.replace(b" ", b""):
+        return b"text/event-stream", CHAT_EVENTS
+    return b"application/json", CHAT_REPLY if heard.startswith(b"POST /v1/chat") else message()
 
 
 @pytest.fixture
@@ -101,20 +122,22 @@ def in_a_thread() -> Generator[Server]:
 @contextmanager
 def gateway(folder: Path, base_url: str, *options: str) -> Generator[tuple[Running, int]]:
     """A gateway with a secret in everything that it is told; what it says goes into files."""
-    text = POLICY.replace("WARN", f"{base_url}/hooks/of-the-policy")
+    text = with_openai(POLICY.replace("WARN", f"{base_url}/hooks/of-the-policy"), f"{base_url}/v1")
     (folder / "tierwise.toml").write_text(with_upstream(text, base_url))
-    key_file = folder / "key"
-    key_file.write_text(OWN)
-    key_file.chmod(0o600)
+    for name, key in KEY_FILES.items():
+        (folder / name).write_text(key)
+        (folder / name).chmod(0o600)
     environment = {
         **os.environ,
-        "ANTHROPIC_API_KEY_FILE": str(key_file),
+        "ANTHROPIC_API_KEY_FILE": str(folder / "key"),
+        "OPENAI_API_KEY_FILE": str(folder / "openai-key"),
         "TIERWISE_LEDGER": str(folder / "ledger.sqlite3"),
         "TIERWISE_WARN_URL": f"{base_url}/hooks/{CANARY}-of-the-hook",
         "TIERWISE_VALKEY_PASSWORD": f"{CANARY}-of-valkey",
         "HTTP_PROXY": "",
     }
-    environment.pop("ANTHROPIC_API_KEY", None)
+    for name in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY"):
+        environment.pop(name, None)
     command = [sys.executable, "-m", "tierwise", "serve", "--port", "0", "--quiet", "--log-level", "debug"]
     command += ["--policy", str(folder / "tierwise.toml"), *options]
     with (
@@ -130,7 +153,10 @@ def gateway(folder: Path, base_url: str, *options: str) -> Generator[tuple[Runni
             process.wait(60)
 
 
+KEY_FILES: Final = {"key": OWN, "openai-key": OWN_OPENAI}
 KEY: Final = {"x-api-key": CLIENT}
+BEARER: Final = {"authorization": f"Bearer {OTHER}"}
+VERSION: Final = {"anthropic-version": "2023-06-01"}
 STRANGER: Final = {"X-API-KEY": f"{CANARY}-stranger", "Authorization": f"Bearer {CANARY}-token"}
 
 
@@ -139,7 +165,7 @@ def every_kind_of_call(at: Running) -> Iterator[Answer]:
     raw = json.dumps(BODY).encode()
 
     def post(headers: dict[str, str], body: bytes = raw, path: str = "/v1/messages") -> Answer:
-        return at.send("POST", path, body, headers)
+        return at.send("POST", path, body, {**VERSION, **headers})
 
     yield post({**KEY, "Cookie": f"session={CANARY}-cookie"})
     yield post({"AUTHORIZATION": f"bearer {CLIENT}", "Proxy-Authorization": f"Basic {CANARY}-proxy"})
@@ -155,25 +181,54 @@ def every_kind_of_call(at: Running) -> Iterator[Answer]:
     yield post({**KEY, "x-how": "cut"})
     yield post({**KEY, "x-how": "drop"})
     yield post({**KEY, "x-how": "drop"}, path="/v1/files")
+    yield from every_kind_of_openai_call(at)
     yield from (post(KEY, json.dumps({**BODY, "max_tokens": 512}).encode()) for _ in range(12))
     yield at.send("GET", "/tierwise/health", headers=STRANGER)
     yield at.send("GET", "/tierwise/meters", headers=KEY)
     yield at.send("GET", f"/nowhere?key={CANARY}", headers=KEY)
 
 
+def every_kind_of_openai_call(at: Running) -> Iterator[Answer]:
+    """The same, by OpenAI's clients."""
+
+    def post(headers: dict[str, str], path: str = "/v1/chat/completions", **fields: Any) -> Answer:
+        return at.send("POST", path, json.dumps({**BODY, **fields}).encode(), headers)
+
+    yield post({**BEARER, "cookie": f"session={CANARY}-cookie", "anthropic-beta": "kept-from-them"})
+    yield post({"x-api-key": OTHER, "openai-organization": "ours"})
+    yield post({**BEARER, "x-api-key": OWN}, stream=True)
+    yield post(BEARER, "/v1/responses", input="Hi", max_output_tokens=50)
+    yield post(STRANGER)
+    yield post({"authorization": f"Bearer {OWN_OPENAI}"})
+    yield post({"authorization": f"Bearer {CALLER}"})
+    yield post(BEARER, max_tokens=OTHER)
+    wrong: dict[str, Any] = {OTHER: [], "messages": OTHER}
+    yield post(BEARER, **wrong)
+    yield post(BEARER, model="task/nothing")
+    yield post(BEARER, "/v1/embeddings", input=CANARY)
+    yield post(BEARER, "/v1/moderations")
+    yield post({**BEARER, "x-how": "cut"})
+    yield post({**BEARER, "x-how": "drop"})
+    yield post({**BEARER, "x-how": "drop"}, "/v1/moderations")
+    yield at.send("GET", "/v1/models", headers=BEARER)
+
+
 def test_no_secret_is_in_anything_that_the_gateway_writes_or_says(tmp_path: Path, provider: Server) -> None:
     with gateway(tmp_path, provider.base_url) as (at, pid):
         answers = list(every_kind_of_call(at))
-        echoed = at.send("POST", "/v1/messages", json.dumps(BODY).encode(), {**KEY, "x-how": "echo"})
+        echoed = [
+            at.send("POST", path, json.dumps(BODY).encode(), {**KEY, "x-how": "echo"})
+            for path in ("/v1/messages", "/v1/chat/completions")
+        ]
         eventually(lambda: warned(provider), until=bool)
         command_line = Path(f"/proc/{pid}/cmdline").read_bytes()
         while_it_runs = {path.name: path.read_bytes() for path in tmp_path.glob("ledger*")}
 
     assert {answer.status for answer in answers} >= {200, 400, 401, 403, 404, 429, 502}
     assert not [answer for answer in answers if CANARY in str((answer.headers, answer.body))]
-    assert CANARY not in str(echoed.headers)
+    assert CANARY not in str([answer.headers for answer in echoed])
     assert CANARY.encode() not in command_line
-    written = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name != "key"}
+    written = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name not in KEY_FILES}
     assert {"ledger.sqlite3", "ledger.sqlite3-wal"} <= while_it_runs.keys()
     assert {"stderr", "stdout", "ledger.sqlite3", "tierwise.toml"} <= written.keys()
     assert written["stderr"]
@@ -186,10 +241,39 @@ def test_the_provider_gets_the_gateways_key_and_no_other_secret(tmp_path: Path, 
         eventually(lambda: warned(provider), until=bool)
 
     calls = [heard.partition(b"\r\n\r\n")[0] for heard in provider.requests if b"/hooks/" not in heard]
-    assert calls
-    assert all(b"x-api-key: " + OWN.encode() in head for head in calls)
-    assert not [head for head in calls if CANARY.encode() in head.replace(OWN.encode(), b"")]
-    assert not [heard for heard in warned(provider) if OWN.encode() in heard or CLIENT.encode() in heard]
+    openais = [head for head in calls if b"anthropic-version" not in head]
+    assert {head.split()[1] for head in openais} == OPENAIS
+    assert len(calls) > len(openais)
+    for head in calls:
+        here, there = (OWN_OPENAI, OWN) if head in openais else (OWN, OWN_OPENAI)
+        name = "authorization: Bearer " if head in openais else "x-api-key: "
+        assert head.count(CANARY.encode()) == f"{head.decode()}\r\n".count(f"{name}{here}\r\n") == 1
+        assert there.encode() not in head
+    assert not [heard for heard in warned(provider) if any(key.encode() in heard for key in KEYS)]
+
+
+OPENAIS: Final = {b"/v1/chat/completions", b"/v1/responses", b"/v1/moderations", b"/v1/models"}
+"""Where the calls of OpenAI's clients go that leave."""
+KEYS: Final = (CLIENT, OTHER, OWN, OWN_OPENAI)
+
+
+@pytest.mark.parametrize(("name", "path"), [("key", "/v1/messages"), ("openai-key", "/v1/chat/completions")])
+def test_a_key_file_that_changes_is_taken_over_and_the_other_familys_is_not(
+    tmp_path: Path, provider: Server, name: str, path: str
+) -> None:
+    def sent(at: Running) -> bytes:
+        assert at.send("POST", path, json.dumps(BODY).encode(), KEY).status == 200
+        return provider.requests[-1].partition(b"\r\n\r\n")[0]
+
+    with gateway(tmp_path, provider.base_url) as (at, _):
+        assert KEY_FILES[name].encode() in sent(at)
+        (tmp_path / name).write_text("sk-canary-that-is-new")
+        eventually((tmp_path / "stderr").read_text, until=lambda said: "is another now" in said)
+        told = sent(at)
+
+    assert b"sk-canary-that-is-new" in told
+    assert not [key for key in KEYS if key.encode() in told]
+    assert "that-is-new" not in (tmp_path / "stderr").read_text()
 
 
 def warned(provider: Server) -> list[bytes]:

@@ -2,7 +2,7 @@
 
 from enum import Enum
 
-from tierwise.engine.doors import COUNT_TOKENS, MESSAGES, why_refused
+from tierwise.engine.doors import CHAT_COMPLETIONS, COUNT_TOKENS, MESSAGES, RESPONSES, why_refused
 
 
 class Kind(Enum):
@@ -31,5 +31,8 @@ def kind_of(method: str, path: str) -> Kind:
 def provider_path(path: str) -> str:
     """The provider's own path: a proxy's address may have more before it."""
     path = path.partition("?")[0]
+    for openais in (CHAT_COMPLETIONS, RESPONSES):  # whose servers have addresses without a version too
+        if path.endswith(openais.removeprefix("/v1")):
+            return openais
     start = path.rfind("/v1/")
     return path if start < 0 else path[start:]

@@ -25,7 +25,7 @@ from tierwise.engine.balances import Balances, SharedConversations, hold_balance
 from tierwise.engine.budgets import AsyncBudgets, LocalBudgets, Warnings
 from tierwise.engine.clock import call_ids, now_us
 from tierwise.engine.desk import Desk, Opened, Reading
-from tierwise.engine.doors import counted_body, why_refused
+from tierwise.engine.doors import counted_body, is_openais, why_refused
 from tierwise.engine.headers import attempt_number, credential_id, readable_headers
 from tierwise.engine.ledger import ThreadLedger
 from tierwise.engine.router import Router
@@ -164,9 +164,10 @@ class Session:
 
     def aside(self, kind: Kind, path: str, raw: bytes, headers: Headers) -> bytes | OwnReply:
         """Answer a request that is refused; of one that has tokens counted, return the body for the decided model."""
-        refused = why_refused(provider_path(path), in_process=True) if kind is Kind.REFUSED else None
+        path = provider_path(path)
+        refused = why_refused(path, in_process=True) if kind is Kind.REFUSED else None
         if refused is not None:
-            return own_reply("not-supported", refused)
+            return own_reply("not-supported", refused, family="openai" if is_openais(path) else "anthropic")
         try:
             return counted_body(self.desk, raw, with_task(readable_headers(headers)))
         except MalformedRequest as error:

@@ -1,5 +1,6 @@
 """What every door does with the provider's paths: which are calls, which are refused, and how tokens are counted."""
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -26,13 +27,28 @@ NOT_IN_PROCESS: Final[Mapping[str, str]] = {
 }
 """The same, where there is no gateway."""
 
+_OPENAIS: Final = re.compile(
+    r"/v1/(?:chat|responses|conversations|embeddings|completions|moderations|images|audio|videos|fine_tuning|batches|"
+    r"uploads|vector_stores|assistants|threads|realtime|evals|graders|containers)(?:/|$)"
+)
+_NO_OPENAI_IN_PROCESS: Final = (
+    "Without a gateway, Tierwise does not route or price calls of OpenAI's API: its middleware and its transports are "
+    "for the Messages API. Send them through `tierwise serve`, with [openai] in the policy, or by a client without the "
+    "transport."
+)
+
+
+def is_openais(path: str) -> bool:
+    """Whether a path is of OpenAI's API, and not of Anthropic's too."""
+    return _OPENAIS.match(path) is not None
+
 
 def why_refused(path: str, *, in_process: bool = False) -> str | None:
     """Say why a path is refused; None for one that is not."""
     for refused, why in (NOT_SUPPORTED | NOT_IN_PROCESS if in_process else NOT_SUPPORTED).items():
         if path == refused or path.startswith(refused + "/"):
             return why
-    return None
+    return _NO_OPENAI_IN_PROCESS if in_process and is_openais(path) else None
 
 
 def counted_body(desk: Desk, raw: bytes, headers: Mapping[str, str]) -> bytes:

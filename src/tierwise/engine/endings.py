@@ -57,6 +57,11 @@ def not_again(headers: Headers) -> Headers:
     return [*(each for each in headers if each[0] != b"x-should-retry"), (b"x-should-retry", b"false")]
 
 
+def without_length(headers: Headers) -> Headers:
+    """The headers of a stream out of which its usage is taken: what is left of it is shorter."""
+    return [each for each in headers if each[0] != b"content-length"]
+
+
 def known(facts: StreamReader | ReplyFacts) -> ReplyFacts:
     """What is known of a reply by now, of whichever form it is."""
     return facts if isinstance(facts, ReplyFacts) else facts.facts()

@@ -52,6 +52,7 @@ from tierwise.engine.endings import (
     not_sent,
     readable,
     streams,
+    without_length,
 )
 from tierwise.engine.ledger import AsyncLedger
 from tierwise.errors import UpstreamError
@@ -280,7 +281,8 @@ class RelayDriver:
         reply = self._reply
         assert reply is not None
         headers = reply.headers
-        self._caller.begin(reply.status, not_again(headers) if last else headers)
+        shown = headers if self._exchange.plan.call.usage_told else without_length(headers)
+        self._caller.begin(reply.status, not_again(shown) if last else shown)
         facts: StreamReader | ReplyFacts = ReplyFacts(finished=False)
         passed: bool | None = None
         try:

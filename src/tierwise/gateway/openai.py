@@ -9,7 +9,7 @@ import re
 from typing import Final
 
 from tierwise.core.routing import NO_TRANSLATION
-from tierwise.engine.doors import CHAT_COMPLETIONS, RESPONSES
+from tierwise.engine.doors import CHAT_COMPLETIONS, RESPONSES, is_openais
 from tierwise.engine.endings import why_no_reply
 from tierwise.errors import UpstreamError
 from tierwise.gateway.asgi import Receive, Scope, Send
@@ -26,16 +26,12 @@ DIALECTS: Final = {CHAT_COMPLETIONS: dialects.CHAT, RESPONSES: dialects.RESPONSE
 def is_openai(scope: Scope, parts: Parts) -> bool:
     """Whether a request is of OpenAI's family."""
     path: str = scope["path"]
-    if path in DIALECTS or _OWN_PATHS.match(path):
+    if is_openais(path):
         return True
     served = parts.desk.book.policy.openai is not None
     return served and not any(name == b"anthropic-version" for name, _ in scope["headers"])
 
 
-_OWN_PATHS: Final = re.compile(
-    r"/v1/(?:chat|responses|conversations|embeddings|completions|moderations|images|audio|videos|fine_tuning|batches|"
-    r"uploads|vector_stores|assistants|threads|realtime|evals|graders|containers)(?:/|$)"
-)
 _FREE: Final = re.compile(
     r"(?:GET|DELETE) /v1/(?:responses|chat/completions)/.+|GET /v1/models(?:/.*)?|POST /v1/responses/[^/]+/cancel|"
     r"POST /v1/moderations"

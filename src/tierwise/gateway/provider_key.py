@@ -61,7 +61,9 @@ def read_key(path: Path) -> str:
             text = file.read(_LONGEST).decode("latin-1")
     except OSError as error:
         raise UnsafeKey(
-            where=where, why=f"cannot be read: {error.strerror or error}", fix=f"check {KEY_FILE}"
+            where=where,
+            why=f"cannot be read: {error.strerror or error}",
+            fix="check its name, and whose it is",
         ) from error
     return _checked(text.strip(), where)
 
