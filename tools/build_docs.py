@@ -131,15 +131,16 @@ def _help(command: Any, context: Any) -> list[str]:
 _UNSAID: Final[Mapping[str, str]] = {
     "seq": "Place in the order of writing.",
     "call_id": "The call, as the reply's header `x-tierwise-call-id` names it; of a top-up, the entry's own id; "
-    "of `paired` and `graded`, the pair's; of `declared`, the line's.",
-    "kind": "`decided`, `set-aside`, `posted`, `failed`, `settled`, `topped-up`, `paired`, `graded` or `declared`.",
+    "of `paired` and `graded`, the pair's; of `declared`, the line's; of `acted`, `checked` and `outcome`, its own.",
+    "kind": "`decided`, `set-aside`, `posted`, `failed`, `settled`, `topped-up`, `paired`, `graded`, `declared`, "
+    "`acted`, `checked` or `outcome`.",
     "task_id": "The task, as the header `x-tierwise-task-id` names it.",
     "run_id": "The run, as `x-tierwise-run-id` names it, else `x-claude-code-session-id`.",
     "agent": "The agent, as `x-tierwise-agent` names it, else `x-claude-code-agent-id`.",
     "stream": "Whether the caller asked for a stream.",
     "max_tokens_asked": "The caller's own cap.",
     "policy_version": "First 12 hex digits of the SHA-256 of the policy's bytes.",
-    "selection_probability": "Probability with which a call like this one gets this tier: 1, for nothing is drawn yet.",
+    "selection_probability": "Probability with which a call like this one gets this tier: 1 where nothing is drawn.",
     "stop_reason": "As the reply says it: `end_turn`, `tool_use`, `max_tokens`, …",
     "thinking_tokens": "Of the output, how many were thinking; NULL where the provider does not say.",
     "price_version": "Date and hash of the price data; with the policy's version behind it where that has prices.",
@@ -148,7 +149,7 @@ _UNSAID: Final[Mapping[str, str]] = {
     "case is taken.",
     "who": "Who raised the limit.",
     "why": "And why.",
-    "data": "Of the audit's entries: all their fields, as a JSON object.",
+    "data": "Of the audit's entries and of outcomes: all their fields, as a JSON object.",
 }
 """Meanings of the columns whose fields have no docstring, for their names say enough where they stand."""
 
@@ -192,7 +193,8 @@ def ledger_page() -> str:
         "and every DELETE but that of `tierwise ledger prune`. A call has one entry `decided` and, once it has ended,",
         "one entry `posted` or `failed`; under a budget, one `set-aside` between them; and one `settled`, where its",
         "cost was told later. A `topped-up` is no call's: it raises the limit of an account. Nor are `paired`,",
-        "`graded` and `declared`, the audit's evidence, which have all their fields in `data`. Amounts are whole",
+        "`graded` and `declared`, the audit's evidence, `acted` and `checked`, what came of it, and `outcome`, what",
+        "somebody tells of a task or a run. These have all their fields in `data`. Amounts are whole",
         "nanodollars (10⁻⁹ US dollars), times are microseconds, `reasons`, `changes` and `accounts` are JSON lists of",
         "strings, `acts` and `stream` are 0 or 1. NULL is unknown, or not of this kind of entry; it is never zero.",
         "Prompts and replies are not recorded.",
@@ -305,7 +307,10 @@ def _filled_by(column: str) -> Iterator[str]:
         if column in names | {"seq", "kind", "call_id"}:
             yield _kind_name(kind)
     if column in {"seq", *AUDITED}:
-        yield from map(_kind_name, (ledger.Paired, ledger.Graded, ledger.Declared))
+        yield from map(
+            _kind_name,
+            (ledger.Paired, ledger.Graded, ledger.Declared, ledger.Acted, ledger.Checked, ledger.Outcome),
+        )
 
 
 def _kind_name(kind: type) -> str:

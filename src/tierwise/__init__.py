@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from tierwise.client.middleware import middleware
+    from tierwise.client.outcomes import outcome
     from tierwise.client.session import Session
     from tierwise.client.tasks import in_task, task
     from tierwise.client.transport import AsyncTransport, Transport
@@ -38,6 +39,7 @@ __all__ = [
     "__version__",
     "in_task",
     "middleware",
+    "outcome",
     "task",
 ]
 
@@ -52,6 +54,7 @@ _HOMES: Final = {
     "UnknownTaskType": "tierwise.errors",
     "in_task": "tierwise.client.tasks",
     "middleware": "tierwise.client.middleware",
+    "outcome": "tierwise.client.outcomes",
     "task": "tierwise.client.tasks",
 }
 

@@ -4,9 +4,11 @@
     ├── MoneyError            an amount that cannot be money
     ├── PriceDataError        the price data is not usable
     ├── PolicyError           the policy file is wrong; carries every problem found, each with its line
+    ├── PolicyNotWritten      a change of the policy file was not made; the file is as it was
     ├── MissingExtra          a command needs a package that is not installed
     ├── MalformedRequest      a body that cannot be read as the call that its path names
     │   └── UnsupportedRequest    a call that may cost money which no entry would tell of
+    ├── MalformedOutcome      an outcome that does not say what it is about, or how that came out
     ├── MalformedReport       a file that cannot be read as the provider's report
     ├── MalformedPair         a recorded pair of the audit that cannot be read
     ├── UnknownTaskType       a task type that the policy does not know and has no default for
@@ -23,6 +25,7 @@
     ├── NeedsBudgetStore      several processes are to hold one set of balances, and nothing shares them
     ├── NeedsProviderKey      the policy has clients, and the gateway no key of its own for the provider
     ├── UnsafeKey             the provider's key cannot be taken from where it is
+    ├── NoSession             an outcome is told, and not one session is open, or several are
     ├── NeedsLedger           the policy has budgets, and nothing records what counts against them
     ├── CallerGone            whoever made the call no longer takes the reply
     └── UpstreamError         the provider gave no reply
@@ -106,6 +109,18 @@ class PolicyError(TierwiseError):
 
 
 @dataclass(kw_only=True, eq=False)
+class PolicyNotWritten(TierwiseError):
+    """A change of the policy file was not made: the file is as it was."""
+
+    file: str
+    why: str
+
+    def describe(self) -> str:
+        """The file and what was in the way."""
+        return f"{self.file}: nothing was written: {self.why}"
+
+
+@dataclass(kw_only=True, eq=False)
 class MissingExtra(TierwiseError):
     """A command needs a package that is not installed."""
 
@@ -131,6 +146,17 @@ class MalformedRequest(TierwiseError):
 
 class UnsupportedRequest(MalformedRequest):
     """A call that may cost money which no entry would tell of."""
+
+
+@dataclass(kw_only=True, eq=False)
+class MalformedOutcome(TierwiseError):
+    """An outcome that does not say what it is about, or how that came out."""
+
+    why: str
+
+    def describe(self) -> str:
+        """What is wrong with it."""
+        return self.why
 
 
 @dataclass(kw_only=True, eq=False)
@@ -301,6 +327,17 @@ class NeedsLedger(TierwiseError):
             "the policy has hard budgets, which hold only where every call is recorded: give a ledger, "
             'such as ledger="tierwise.sqlite3"'
         )
+
+
+@dataclass(kw_only=True, eq=False)
+class NoSession(TierwiseError):
+    """An outcome is told, and it is not clear to which session."""
+
+    sessions: int
+
+    def describe(self) -> str:
+        """How many there are, and what to write."""
+        return f"{self.sessions or 'no'} sessions are open here: give the one whose ledger takes it, as session=…"
 
 
 class CallerGone(TierwiseError):

@@ -1,6 +1,8 @@
 """`tierwise audit`."""
 
 import json
+import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,11 @@ from support.policies import TWO_TIERS
 from tierwise.audit.counts import Arm, LineKey
 from tierwise.cli import app
 from tierwise.cli.console import PIPED_WIDTH, out
+from tierwise.config import parse_book
 from tierwise.core.ledger import Entry, Paired
 from tierwise.engine.clock import now_us
 from tierwise.money import usd
+from tierwise.stores.ledger.pairs import DAY_US
 from tierwise.stores.ledger.sqlite import open_ledger
 
 POLICY = TWO_TIERS.replace('tier = "frontier"', 'tier = "frontier"\nshadow = true')
@@ -85,14 +89,16 @@ def test_a_proven_type_is_shown_with_what_it_would_save_and_proposed(tmp_path: P
     assert "proven" in shown
     assert "$90.00 saved" in shown
     assert "300 checked" in shown
-    assert proposed == ('[task_types.synthesis]\n-tier = "frontier"\n+tier = "fast"  # proven, 300 pairs\n')
+    assert '-tier = "frontier"\n+# audit: ' in proposed
+    assert "proven: of 300 pairs fast did worse than frontier in 0, as well in 300, better in 0" in proposed
+    assert '+tier = "fast"\n' in proposed
 
 
 def test_a_provisional_type_is_proposed_only_when_asked_for(tmp_path: Path) -> None:
     options = files(tmp_path, [*day_of_synthesis(), *(pair(number, 0) for number in range(60))])
 
     assert told("propose", *options).startswith("Nothing to change")
-    assert '+tier = "fast"  # provisional, 60 pairs' in told("propose", "--provisional", *options)
+    assert "provisional: of 60 pairs" in told("propose", "--provisional", *options)
 
 
 def test_open_pairs_are_shown_and_ask_for_a_check(tmp_path: Path) -> None:
@@ -115,6 +121,26 @@ def test_machines_get_counts_and_amounts_in_whole_nanodollars(tmp_path: Path) ->
         0,
     )
     assert line["stake_nanos_a_day"]["amount"] == usd("90")
+
+
+def test_what_a_further_dollar_buys_is_told_where_every_pair_is_graded(tmp_path: Path) -> None:
+    graded = [*day_of_synthesis(), *(pair(number, number % 2 - 1) for number in range(40))]
+    options = files(tmp_path, graded)
+
+    (line,) = json.loads(told("list", "--json", *options))["lines"]
+
+    value = line["value_per_usd"]
+    assert value["amount"] == pytest.approx(0.5 / 0.09)
+    assert value["low"] < value["amount"] < value["high"]
+    assert "5.6 tasks (" in told("list", *options)
+
+
+def test_with_an_open_pair_nobody_can_say_what_a_dollar_buys(tmp_path: Path) -> None:
+    entries = [*day_of_synthesis(), pair(1, 0), pair(2, None)]
+
+    (line,) = json.loads(told("list", "--json", *files(tmp_path, entries)))["lines"]
+
+    assert line["value_per_usd"] is None
 
 
 # --- Recorded pairs.
@@ -202,3 +228,81 @@ def test_an_empty_file_has_no_pairs(tmp_path: Path) -> None:
     path.write_text("", "utf-8")
 
     assert told("run", "--from", str(path)) == "No pairs.\n"
+
+
+def proven(folder: Path, policy: str = POLICY) -> list[str]:
+    return files(folder, [*day_of_synthesis(), *(pair(number, 0) for number in range(300))], policy)
+
+
+def test_what_is_applied_is_what_was_proposed_and_nothing_else(tmp_path: Path) -> None:
+    options = proven(tmp_path, POLICY + "\n# The end.\n")
+    file = tmp_path / "tierwise.toml"
+    file.chmod(0o640)
+    before = file.read_text()
+
+    told("apply", "synthesis", "--yes", "--who", "ops", *options)
+
+    after = file.read_text()
+    added = [line for line in after.splitlines() if line not in before.splitlines()]
+    assert [line for line in added if not line.startswith("# audit: ")] == []
+    assert parse_book(after, file="x").policy.contracts["synthesis"].tier == "fast"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+    assert "Nothing to change" in told("propose", *options)
+
+
+def test_the_log_tells_who_applied_what_and_why(tmp_path: Path) -> None:
+    options = proven(tmp_path)
+    told("apply", "--yes", "--who", "ops", *options)
+
+    shown = told("log", *options[2:])
+    (act,) = json.loads(told("log", "--json", *options[2:]))["acts"]
+
+    assert "applied" in shown
+    assert "frontier → fast" in shown
+    assert (act["act"], act["who"], act["why"]) == ("applied", "ops", "proven, 300 pairs")
+
+
+def test_without_an_act_the_log_says_so(tmp_path: Path) -> None:
+    assert "Nothing has come of any verdict yet." in told("log", *files(tmp_path, [])[2:])
+
+
+@pytest.mark.parametrize("arguments", [["apply"], ["apply", "--json"]])
+def test_nothing_is_written_unless_somebody_says_yes(tmp_path: Path, arguments: list[str]) -> None:
+    options = proven(tmp_path)
+    before = (tmp_path / "tierwise.toml").read_bytes()
+
+    result = CliRunner().invoke(app, ["audit", *arguments, *options], input="n\n")
+
+    assert result.exit_code == 0
+    assert (tmp_path / "tierwise.toml").read_bytes() == before
+    assert "Nothing has come" in told("log", *options[2:])
+
+
+def test_a_type_that_no_verdict_moves_is_named_and_nothing_is_written(tmp_path: Path) -> None:
+    options = proven(tmp_path)
+
+    result = CliRunner().invoke(app, ["audit", "apply", "extraction", "--yes", *options])
+
+    assert result.exit_code == 1
+    assert "no verdict asks for a change of extraction" in result.output
+
+
+def test_a_change_that_would_not_load_is_not_written(tmp_path: Path) -> None:
+    thinks = POLICY.replace('thinking = "off"', "thinking_floor = 4096")
+    options = proven(tmp_path, thinks.replace("max_tokens = 8192", "max_tokens = 4000"))
+    before = (tmp_path / "tierwise.toml").read_bytes()
+
+    result = CliRunner().invoke(app, ["audit", "apply", "--yes", *options])
+
+    assert result.exit_code == 1
+    assert (tmp_path / "tierwise.toml").read_bytes() == before
+
+
+def test_each_line_says_at_which_rate_it_gives_pairs_today(tmp_path: Path) -> None:
+    yesterday = [replace(pair(number, 0), at_us=now_us() - 2 * DAY_US) for number in range(300)]
+    options = files(tmp_path, [*day_of_synthesis(), *yesterday])
+
+    (line,) = json.loads(told("list", "--json", *options))["lines"]
+
+    assert line["verdict"] == "proven"
+    assert 0 < line["rate_today"] < 0.1

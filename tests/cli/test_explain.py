@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
@@ -10,8 +11,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from support.entries import acted
+from support.policies import TWO_TIERS
 from tierwise.cli import app
+from tierwise.config import parse_book
 from tierwise.core.ledger import Decided, Failed, Fault, Posted, Settled, Timings
+from tierwise.engine.shadowing import line_key
 from tierwise.stores.ledger.rows import DECIDED
 from tierwise.stores.ledger.sqlite import open_ledger
 from tierwise.usage import Usage
@@ -318,3 +323,27 @@ def test_a_ledger_that_is_not_there_is_the_environments_fault():
 
     assert shown.exit_code == 3
     assert "the ledger tierwise.sqlite3 cannot be used: there is no such file" in shown.stderr
+
+
+def test_a_request_of_a_type_that_the_autopilot_moved_says_so(tmp_path: Path) -> None:
+    text = STEERED
+    policy = parse_book(text, file="x").policy
+    line = line_key(policy, policy.contracts["synthesis"], dear="frontier", cheap="fast").id
+    (tmp_path / "tierwise.toml").write_text(text)
+    (tmp_path / "body.json").write_text('{"model":"task/synthesis","max_tokens":9,"messages":[]}')
+    with closing(open_ledger(tmp_path / "ledger")) as ledger:
+        ledger.write([acted(line=line, share=1.0)])
+
+    result = CliRunner().invoke(
+        app,
+        ["explain", str(tmp_path / "body.json"), "--policy", str(tmp_path / "tierwise.toml"), "--ledger",
+         str(tmp_path / "ledger")],
+    )  # fmt: skip
+
+    assert result.exit_code == 0, result.output
+    assert "the autopilot sends 100% of its runs and conversations to fast" in result.output
+
+
+STEERED = (
+    TWO_TIERS.replace('tier = "frontier"', 'tier = "frontier"\nshadow = true') + "[audit]\nautopilot = true\n"
+)

@@ -42,6 +42,7 @@ def test_a_client_of_some_types_makes_no_undeclared_calls_unless_its_lines_say_s
         False,
     ]
     assert wider.may_call(None)
+    assert client.is_restricted
 
 
 @pytest.mark.parametrize(

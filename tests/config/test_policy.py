@@ -345,7 +345,7 @@ def test_an_unknown_key_that_is_near_to_nothing_is_told_all_of_them() -> None:
     assert complaint(BASE + "zzz = 5\n") == (
         "t.toml:8: task_types.default.zzz: is not known\n"
         "    the keys in [task_types.NAME] are tier, max_tokens, min_tokens, max_cost_usd, max_calls, downgrade_to, "
-        "task_budget, effort, thinking, mode, shadow, description, on_truncation, fallback, budget, quality"
+        "task_budget, effort, thinking, mode, shadow, description, on_truncation, cascade, fallback, budget, quality"
     )
     assert complaint("zzz = 5\n" + BASE) == (
         "t.toml:1: zzz: is not known\n"
@@ -486,7 +486,7 @@ def test_durations_have_units(text: str, seconds: int) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ['quality.judge = "claude-opus-5-5"', "cascade.per_run_usd = 1", "cascade = true"],
+    ['quality.judge = "claude-opus-5-5"', "holdback = 0.1"],
 )
 def test_a_planned_key_of_a_task_type_is_refused_not_ignored(line: str) -> None:
     assert "is planned and not in this version" in complaint(BASE + line + "\n")

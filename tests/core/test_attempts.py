@@ -20,6 +20,7 @@ from tierwise.core.attempts import (
     first_attempt,
 )
 from tierwise.core.budgets import Reserved, Shrunk
+from tierwise.core.cascades import after_check, check_of
 from tierwise.core.decision import Why
 from tierwise.core.effects import (
     Answer,
@@ -44,6 +45,7 @@ from tierwise.core.lengths import UNKNOWN_LENGTHS, Counts, Lengths
 from tierwise.core.planning import Plan, plan
 from tierwise.core.policy import Budget, Contract, Policy, Upstream
 from tierwise.core.reserving import Asked, Asking, ask
+from tierwise.core.routing import cascaded
 from tierwise.core.settlement import Ending
 from tierwise.core.tasks import name_task
 from tierwise.money import usd
@@ -554,3 +556,74 @@ def test_on_every_path_a_call_has_one_ending_and_one_last_word_to_its_caller_or_
         assert effects[-1] is last[0]
     if attempt is ONLY:
         assert not any(isinstance(each, TryAgain) for each in effects)
+
+
+def cascade(**fields: Any) -> Policy:
+    return policy(tier="frontier", cascade=True, check="json", **fields)
+
+
+def first_of_cascade(of: Policy, **fields: Any) -> Plan:
+    call = a_call("task/extraction", body_bytes=4_000, **fields)
+    task = name_task(call, policy=of)
+    found = plan(call, task, policy=of, kept=None, drawn=cascaded(call, task, of))
+    assert isinstance(found, Plan)
+    return found
+
+
+def test_a_cascade_begins_on_the_next_cheaper_tier_and_ends_on_the_types_own() -> None:
+    of = cascade()
+    begun = first_of_cascade(of)
+
+    follows = after_check(plan=begun, attempt=an_attempt(of), call_id="c1", at_us=AT)
+
+    assert (begun.decision.tier, check_of(begun, an_attempt(of))) == ("fast", "json")
+    assert follows is not None
+    assert (follows.plan.decision.tier, follows.attempt.number, follows.lengthens) == ("frontier", 2, True)
+    assert check_of(follows.plan, follows.attempt) is None
+
+
+@pytest.mark.parametrize("fields", [{"stream": True}, {"thread": True}])
+def test_what_cannot_be_held_back_has_no_cascade(fields: dict[str, Any]) -> None:
+    of = cascade()
+
+    call = a_call("task/extraction", **fields)
+
+    assert cascaded(call, name_task(call, policy=of), of) is None
+
+
+@pytest.mark.parametrize(("passed", "last"), [(False, TryAgain), (True, Release)])
+def test_a_reply_that_fails_its_check_is_posted_and_made_again(passed: bool, last: type[Effect]) -> None:
+    ending = replace(WHOLE, passed=passed)
+
+    effects = run(first_of_cascade(cascade()), ReplyBegan(at_us=AT), ReplyEnded(ending=ending), DONE)
+
+    assert isinstance(effects[-2], Record)
+    assert isinstance(effects[-1], last)
+
+
+@pytest.mark.parametrize("fields", [{"stream": True}, {"thread": True}])
+def test_a_reply_that_cannot_be_held_back_is_not_checked(fields: dict[str, Any]) -> None:
+    begun = first_of_cascade(cascade())
+    begun = replace(begun, call=replace(begun.call, **fields))
+
+    assert check_of(begun, an_attempt(begun.policy)) is None
+
+
+def test_a_cascade_whose_own_tier_does_not_take_the_body_ends_where_it_began() -> None:
+    of = cascade()
+    begun = first_of_cascade(of)
+    begun = replace(begun, call=replace(begun.call, prefill=True))
+
+    assert after_check(plan=begun, attempt=an_attempt(of), call_id="c1", at_us=AT) is None
+
+
+def test_a_type_without_a_cascade_is_not_checked() -> None:
+    of = policy()
+
+    assert check_of(planned(of), an_attempt(of)) is None
+
+
+def test_no_second_attempt_is_checked() -> None:
+    of = cascade()
+
+    assert check_of(first_of_cascade(of), ONLY) is None

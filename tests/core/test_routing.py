@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from support.calls import DEFAULT, EXTRACTION, FAST, FRONTIER, MIDDLE, SYNTHESIS, a_call, a_policy
 from tierwise.core.call import Call
-from tierwise.core.decision import Decision, Otherwise, Reason, Refusal, Why
+from tierwise.core.decision import Decision, Drawn, Otherwise, Reason, Refusal, Why
 from tierwise.core.policy import Contract, Policy, Tier, cap_floor
 from tierwise.core.routing import decide
 from tierwise.core.tasks import Declared, TaskRef, name_task
@@ -392,3 +392,40 @@ def test_a_contracts_task_budget_goes_with_its_decision() -> None:
 
     assert decided(LONG, policy).task_budget == 50_000
     assert decided(LONG).task_budget is None
+
+
+DRAWN = Drawn(tier="fast", probability=0.9, why=Reason(why=Why.AUTOPILOT, sentence="Drawn."))
+
+
+def test_a_new_conversation_gets_the_tier_that_the_autopilot_drew() -> None:
+    decision = decided(a_call("task/synthesis"), drawn=DRAWN)
+
+    assert (decision.tier, decision.selection_probability) == ("fast", 0.9)
+    assert "Drawn." in sentences(decision)
+
+
+def test_a_conversation_on_the_drawn_tier_has_its_probability() -> None:
+    decision = decided(a_call("task/synthesis"), drawn=DRAWN, kept="fast")
+
+    assert (decision.tier, decision.selection_probability) == ("fast", 0.9)
+
+
+def test_a_conversation_on_another_tier_than_the_drawn_one_stays() -> None:
+    decision = decided(a_call("task/synthesis"), drawn=DRAWN, kept="frontier")
+
+    assert (decision.tier, decision.selection_probability) == ("frontier", 1.0)
+    assert "Its conversation is on the tier frontier and stays there." in sentences(decision)
+
+
+def test_what_a_budget_or_another_attempt_takes_goes_before_what_was_drawn() -> None:
+    otherwise = Otherwise(tier="middle", why=Reason(why=Why.BUDGET, sentence="Short."))
+
+    decision = decided(a_call("task/synthesis"), drawn=DRAWN, otherwise=otherwise)
+
+    assert (decision.tier, decision.selection_probability) == ("middle", 1.0)
+
+
+def test_a_body_that_the_drawn_tier_cannot_take_goes_to_the_nearest_and_nothing_is_drawn() -> None:
+    decision = decided(a_call("task/synthesis"), drawn=DRAWN, barred={"fast": "It cannot be."})
+
+    assert (decision.tier, decision.selection_probability) == ("middle", 1.0)

@@ -13,10 +13,11 @@ import pytest
 from support.asgi import KEYED, Pairs, gateway_in_memory, post
 from support.policies import book
 from support.transcripts import EVENTS, MemoryUpstream, Transcript, error, event
+from tierwise.audit.counts import LineKey
 from tierwise.audit.standings import Audit
 from tierwise.audit.verdicts import Verdict
 from tierwise.config import Book
-from tierwise.core.ledger import Declared, Paired
+from tierwise.core.ledger import Paired
 from tierwise.engine import auditor
 from tierwise.engine.auditor import Auditor
 from tierwise.engine.budgets import LocalBudgets
@@ -24,11 +25,14 @@ from tierwise.engine.clock import call_ids, now_us
 from tierwise.engine.desk import Desk
 from tierwise.engine.ledger import LoopLedger
 from tierwise.engine.listening import LONGEST_REPLY
+from tierwise.engine.looking import new_claims
+from tierwise.engine.shadowing import line_key
 from tierwise.engine.standing import audit_of
 from tierwise.errors import UpstreamDropped
+from tierwise.money import usd
 from tierwise.stores.budgets.memory import MemoryBudgets
 from tierwise.stores.conversations import Conversations
-from tierwise.stores.ledger.pairs import evidence
+from tierwise.stores.ledger.pairs import DAY_US, evidence
 from tierwise.stores.ledger.query import Reader
 from tierwise.stores.ledger.reports import report
 from tierwise.stores.ledger.sqlite import open_ledger, read_ledger
@@ -411,16 +415,56 @@ def test_what_is_proven_is_declared_with_the_evidence_that_it_has_then(tmp_path:
     path = tmp_path / "ledger"
     auditors: list[Auditor] = []
 
-    async def talk() -> list[Declared]:
+    async def talk() -> None:
         async with gateway_in_memory(path, right, policy=book(FLEET), auditors=auditors) as app:
             for number in range(130):
                 await post(app, body("triage", f"triage {number}"))
                 await auditors[0].idle()
-            await asyncio.sleep(0.1)  # the last pair's entry is on its way
-            return await asyncio.to_thread(auditors[0].claims)
 
-    (declared,) = asyncio.run(talk())
+    asyncio.run(talk())
+    with closing(read_ledger(path)) as ledger:
+        (declared,) = new_claims(ledger, book(FLEET).policy, at_us=now_us())
 
     (standing,) = _audit(path, book(FLEET)).standings
     assert declared.line == standing.line.line
     assert declared.log_e > 3
+
+
+def test_pairs_are_made_at_the_rate_that_was_planned_before_the_day(tmp_path: Path) -> None:
+    path, policy = tmp_path / "ledger", book(SHADOWED)
+    contract = policy.policy.contracts["synthesis"]
+    key = line_key(policy.policy, contract, dear="frontier", cheap="fast")
+    with closing(open_ledger(path)) as ledger:
+        ledger.write([_of_the_day_before(number, key) for number in range(300)])
+
+    async def talk() -> None:
+        auditors: list[Auditor] = []
+        async with gateway_in_memory(path, always, policy=policy, auditors=auditors) as app:
+            for number in range(60):
+                await post(app, body("synthesis", f"Do {number}."))
+                await auditors[0].idle()
+
+    asyncio.run(talk())
+
+    made = [pair for pair in recorded(path) if not pair.pair_id.startswith("before-")]
+    assert {round(pair.probability * 300) for pair in made} <= {10}  # ten pairs of 300 conversations a day
+    assert len(made) < 12
+
+
+def _of_the_day_before(number: int, key: LineKey) -> Paired:
+    return Paired(
+        pair_id=f"before-{number}",
+        at_us=(now_us() // DAY_US - 1) * DAY_US + number,
+        call_id="c1",
+        shadow_call_id="c2",
+        task_type=key.task_type,
+        line=key.id,
+        line_parts=key.parts,
+        on_dear=True,
+        difference=0,
+        how="check",
+        probability=1.0,
+        cluster=f"k{number}",
+        dear_nanos=usd("0.10"),
+        cheap_nanos=usd("0.01"),
+    )

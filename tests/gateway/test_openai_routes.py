@@ -320,15 +320,26 @@ def test_the_gateways_keys_go_each_to_its_own_server_and_a_clients_key_nowhere(t
 
 def test_a_caller_that_brings_both_keys_has_each_sent_to_its_own_server(tmp_path: Path) -> None:
     headers = {"authorization": f"Bearer {OPENAI}", "x-api-key": ANTHROPIC}
-    _, here = sent_by(TWO_TIERS, tmp_path, headers)
+    there, here = sent_by(TWO_TIERS, tmp_path, headers)
 
-    assert len(here) == 4
+    assert (len(there), len(here)) == (2, 4)
+    assert all(ANTHROPIC.encode() in head for head in there)
+    assert not [head for head in there if OPENAI.encode() in head]
     assert all(OPENAI.encode() in head for head in here)
     assert not [head for head in here if ANTHROPIC.encode() in head]
 
 
-def test_a_key_of_anthropics_never_goes_to_the_other_server(tmp_path: Path) -> None:
-    headers = {"authorization": f"Bearer {ANTHROPIC}"}
+def test_a_key_that_says_it_is_openais_never_goes_to_anthropics_server(tmp_path: Path) -> None:
+    headers = {"authorization": f"Bearer sk-proj-{OPENAI}"}
+    there, here = sent_by(TWO_TIERS, tmp_path, headers)
+
+    assert (len(there), len(here)) == (2, 4)
+    assert not [head for head in there if OPENAI.encode() in head]
+
+
+@pytest.mark.parametrize("scheme", ["Bearer ", "bearer  ", ""])
+def test_a_key_of_anthropics_never_goes_to_the_other_server(tmp_path: Path, scheme: str) -> None:
+    headers = {"authorization": f"{scheme}{ANTHROPIC}"}
     there, here = sent_by(TWO_TIERS, tmp_path, headers)
 
     assert (len(there), len(here)) == (2, 0)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from support.entries import decided, failed, posted, set_aside, settled, topped_up
+from support.entries import acted, decided, failed, posted, set_aside, settled, topped_up
 from tierwise.core.ledger import Entry
 from tierwise.errors import LedgerUnavailable
 from tierwise.stores.ledger.copying import ROWS_A_STATEMENT, copy_ledger
@@ -37,7 +37,7 @@ def both(request: pytest.FixtureRequest, tmp_path: Path, address: str) -> Iterat
 
 def history() -> list[Entry]:
     """Calls of every fate on two days, and a top-up."""
-    entries: list[Entry] = [topped_up("t1")]
+    entries: list[Entry] = [topped_up("t1"), acted("a1")]
     for number in range(2 * ROWS_A_STATEMENT):
         call_id, at_us = f"c{number}", number % 2 * DAY_US + number
         entries += [
@@ -66,9 +66,8 @@ def learned(ledger: Ledger) -> object:
 
 
 def columns(ledger: Ledger) -> list[object]:
-    return [
-        tuple(row.values()) for row in ledger.rows(f"SELECT {', '.join(DECIDED)} FROM entries ORDER BY seq")
-    ]
+    names = ", ".join((*DECIDED, "data"))
+    return [tuple(row.values()) for row in ledger.rows(f"SELECT {names} FROM entries ORDER BY seq")]
 
 
 def test_a_copy_has_the_same_entries_in_the_same_order_and_comes_to_the_same(

@@ -447,6 +447,16 @@ def test_an_item_is_found_by_the_providers_id_and_the_callers_until_it_has_an_en
     assert open_items(ledger, "msgbatch_1", wanted) == {}
 
 
+def test_of_two_batches_under_one_id_of_the_provider_the_first_has_the_results(ledger: Ledger) -> None:
+    sent_items(ledger)
+    ledger.write([decided("c4", batch_id="later", custom_id="item-c1")])
+    ledger.write([Batched(entry_id="later", at_us=12, batch_id="msgbatch_1")])
+
+    assert open_items(ledger, "msgbatch_1", ["item-c1"])["item-c1"].call_id == "c1"
+    ledger.write([posted("c1", batch_id="msgbatch_1")])
+    assert open_items(ledger, "msgbatch_1", ["item-c1"]) == {}
+
+
 def test_of_two_endings_of_an_item_the_first_counts(ledger: Ledger) -> None:
     sent_items(ledger)
     ledger.write([posted("c1", batch_id="msgbatch_1", cost_nanos=40)])

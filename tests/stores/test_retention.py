@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from support.entries import decided, failed, posted, set_aside, settled, topped_up
-from tierwise.core.ledger import Entry
+from tierwise.core.ledger import Batched, Entry
 from tierwise.errors import LedgerUnavailable
 from tierwise.stores.ledger.reports import DIMENSIONS, Report, report
 from tierwise.stores.ledger.reservations import balances, open_reservations
@@ -75,6 +75,35 @@ def test_a_call_is_deleted_whole_once_it_is_old_and_nothing_can_be_told_of_it(
     assert kept(ledger) == (["c1"] if stays else [])
     assert (pruned.calls, pruned.entries) == ((0, 0) if stays else (1, len(entries)))
     assert expected == pruned.calls
+
+
+@pytest.mark.parametrize(("age_days", "stays"), [(29, True), (30, True), (31, False)])
+def test_an_item_without_a_budget_stays_for_as_long_as_its_result_may_come(
+    ledger: SqliteLedger, age_days: int, *, stays: bool
+) -> None:
+    made_us = 100 * DAY_US - age_days * DAY_US + HOUR_US
+    batched = Batched(entry_id="b1", at_us=made_us + 1, batch_id="msgbatch_1")
+    write(ledger, decided("c1", at_us=made_us, batch_id="b1", custom_id="a"), batched)
+
+    prune(ledger, 100 * DAY_US)
+
+    assert kept(ledger) == (["b1", "c1"] if stays else ["b1"])
+
+
+def test_an_item_whose_result_came_and_one_whose_batch_was_never_taken_go_as_other_calls(
+    ledger: SqliteLedger,
+) -> None:
+    write(
+        ledger,
+        decided("c1", at_us=OLD_US, batch_id="b1", custom_id="a"),
+        Batched(entry_id="b1", at_us=OLD_US, batch_id="msgbatch_1"),
+        posted("c1", at_us=OLD_US, batch_id="msgbatch_1"),
+        decided("c2", at_us=OLD_US, batch_id="b2", custom_id="a"),
+    )
+
+    prune(ledger, BEFORE_US)
+
+    assert kept(ledger) == ["b1"]
 
 
 def test_a_time_within_a_day_is_rounded_down_to_its_beginning(ledger: SqliteLedger) -> None:

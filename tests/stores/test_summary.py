@@ -14,7 +14,18 @@ from hypothesis import strategies as st
 from support.entries import decided, failed, posted, set_aside, settled, topped_up
 from support.folding import Folded, folded
 from tierwise.core.budgets import Balance
-from tierwise.core.ledger import Batched, Decided, Declared, Entry, Graded, Paired, ToppedUp
+from tierwise.core.ledger import (
+    Acted,
+    Batched,
+    Checked,
+    Decided,
+    Declared,
+    Entry,
+    Graded,
+    Outcome,
+    Paired,
+    ToppedUp,
+)
 from tierwise.errors import LedgerUnavailable
 from tierwise.stores.ledger.query import Reader
 from tierwise.stores.ledger.reports import DIMENSIONS, report
@@ -153,7 +164,9 @@ def test_what_is_read_is_the_same_after_old_calls_are_deleted(
 
 def may_come(ledger: Reader, entry: Entry) -> bool:
     """Whether an entry is the first of its call, or its call is still there."""
-    if isinstance(entry, Batched | Decided | ToppedUp | Paired | Graded | Declared):
+    if isinstance(
+        entry, Batched | Decided | ToppedUp | Paired | Graded | Declared | Acted | Checked | Outcome
+    ):
         return True
     return bool(list(ledger.rows("SELECT 1 FROM entries WHERE call_id = ?", (entry.call_id,))))
 

@@ -26,7 +26,7 @@ from tierwise.gateway.messages import Parts
 from tierwise.gateway.meters import Meters
 from tierwise.stores.budgets.memory import MemoryBudgets
 from tierwise.stores.conversations import Conversations
-from tierwise.stores.ledger.sqlite import open_ledger, read_ledger
+from tierwise.stores.ledger.sqlite import SqliteReader, open_ledger, read_ledger
 from tierwise.stores.ledger.writer import EntryStore
 from tierwise.upstream.port import Upstream
 
@@ -249,13 +249,19 @@ async def gateway_in_memory(
         new_id = call_ids()
         desk = Desk(policy or book(), conversations=Conversations(), clock=now_us, new_id=new_id)
         held, warnings = LocalBudgets(budgets or MemoryBudgets()), Warnings()
+
+        def read() -> SqliteReader:
+            return read_ledger(ledger_path)
+
         made = Parts(
             desk=desk,
             ledger=ledger,
             budgets=held,
             warnings=warnings,
-            batches=BatchDesk(desk=desk, ledger=ledger, budgets=held, warnings=warnings, clock=now_us),
-            read=lambda: read_ledger(ledger_path),
+            batches=BatchDesk(
+                desk=desk, ledger=ledger, budgets=held, warnings=warnings, read=read, clock=now_us
+            ),
+            read=read,
             upstream=upstream,
             meters=Meters(),
             clock=now_us,

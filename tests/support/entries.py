@@ -4,9 +4,12 @@ from typing import Any
 
 from tierwise.core.ledger import (
     NO_TIMINGS,
+    Act,
+    Acted,
     Decided,
     Failed,
     Fault,
+    Outcome,
     Posted,
     SetAside,
     Settled,
@@ -117,3 +120,32 @@ def topped_up(entry_id: str = "t1", **changes: Any) -> ToppedUp:
         "why": "more work",
     }
     return ToppedUp(**(values | changes))
+
+
+def outcome(outcome_id: str = "o1", **changes: Any) -> Outcome:
+    values: dict[str, Any] = {
+        "outcome_id": outcome_id,
+        "at_us": 4_000_000,
+        "run_id": "r1",
+        "task_id": "t1",
+        "quality": 1.0,
+        "key_id": None,
+    }
+    return Outcome(**(values | changes))
+
+
+def acted(act_id: str = "a1", **changes: Any) -> Acted:
+    values: dict[str, Any] = {
+        "act_id": act_id,
+        "at_us": 1_000_000,
+        "act": Act.MOVED,
+        "task_type": "synthesis",
+        "line": "0123",
+        "verdict": "provisional",
+        "from_tier": "frontier",
+        "to_tier": "fast",
+        "share": 0.9,
+        "who": "autopilot",
+        "why": "60 pairs",
+    }
+    return Acted(**values | changes)

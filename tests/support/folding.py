@@ -6,12 +6,15 @@ from typing import Any
 
 from tierwise.core.budgets import Balance, amount_on, cost_on
 from tierwise.core.ledger import (
+    Acted,
     Batched,
+    Checked,
     Decided,
     Declared,
     Entry,
     Failed,
     Graded,
+    Outcome,
     Paired,
     Posted,
     SetAside,
@@ -79,7 +82,7 @@ def folded(entries: Iterable[Entry]) -> Folded:
                 calls[entry.call_id].ending = entry
             case Settled():
                 calls[entry.call_id].settled = entry
-            case Paired() | Graded() | Declared():
+            case Paired() | Graded() | Declared() | Acted() | Checked() | Outcome():
                 pass
             case ToppedUp():
                 top_ups.append(entry)

@@ -8,10 +8,12 @@ capitals of all these bets:
 While the mean stays at m or above, at least A observations pass on average between false alarms, whatever else they
 do (Shin, Ramdas & Rinaldo, NEJSDS 2024). For a rise the bets are on the other side.
 
-No detector is fed yet: nothing in Tierwise notices drift.
+`watching` feeds what is seen after a verdict to `falls_below` and `passes_less`. `rises_above` is fed by nothing yet.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 
 from tierwise.audit.evidence import BOLDEST, GAMBLERS, spaced, stakes
 
@@ -77,6 +79,19 @@ def observe(detector: Detector, suspicion: Suspicion, value: float) -> Suspicion
         for total, bet in zip(suspicion.sums, detector.bets, strict=True)
     )
     return Suspicion(sums=sums, observations=suspicion.observations + 1)
+
+
+def observe_batch(detector: Detector, suspicion: Suspicion, values: Mapping[float, int]) -> Suspicion:
+    """Take several observations whose order is not known: each value, and how often it came.
+
+    Bets begin with batches then, so that at least `alarm_every` batches pass on average between false alarms.
+    """
+    moves = [(value - detector.mean, count) for value, count in values.items()]
+    sums = tuple(
+        min(_LARGEST, (total + 1) * prod((1 + bet * distance) ** count for distance, count in moves))
+        for total, bet in zip(suspicion.sums, detector.bets, strict=True)
+    )
+    return Suspicion(sums=sums, observations=suspicion.observations + sum(values.values()))
 
 
 def alarms(detector: Detector, suspicion: Suspicion) -> bool:

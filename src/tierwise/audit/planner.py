@@ -13,8 +13,7 @@ with cost subsidy, arXiv 2605.07171; on cost-aware identification, arXiv 2402.16
 For a type on the cheaper tier the value of a verdict is not dollars but failures avoided, so its index has another unit
 and its budget is another purse.
 
-Indices and forecasts say when a type is given up. `plan_day` plans simulated fleets alone: a gateway draws the pairs of
-all types at one rate.
+Indices and forecasts say when a type is given up; `dayplan` makes rates of what `plan_day` allots.
 """
 
 from collections.abc import Iterable, Sequence

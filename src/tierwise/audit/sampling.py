@@ -21,6 +21,10 @@ class Purpose(StrEnum):
     """Whether a task becomes a pair."""
     DIRECTION = "direction"
     """Whether it is compared with a dearer tier or a cheaper one, where there are both."""
+    CHECK = "check"
+    """Whether its reply is checked."""
+    HOLDBACK = "holdback"
+    """Whether it stays on the dearer tier, where the autopilot sends its type to a cheaper one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

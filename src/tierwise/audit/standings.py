@@ -8,6 +8,7 @@ So what is proven holds whatever the undecided pairs would have been.
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 from tierwise.audit.confidence import Interval, lower_bound, upper_bound
@@ -17,9 +18,20 @@ from tierwise.audit.planner import Forecast, Goal, Prospect, forecast, is_worth_
 from tierwise.audit.posterior import probability_above
 from tierwise.audit.selection import Selection, bar, select
 from tierwise.audit.verdicts import CHECKED_MARGIN, FINAL, Findings, Rules, Verdict, next_verdict
-from tierwise.audit.waste import Amount, PairedCosts, extra_spend, needless_spend, one_pair
+from tierwise.audit.waste import (
+    Amount,
+    Measured,
+    PairedCosts,
+    Valued,
+    extra_spend,
+    needless_spend,
+    one_pair,
+    value_per_dollar,
+)
 from tierwise.core.ledger import Paired
 from tierwise.money import Nanos
+
+NONE_REMEMBERED: Final[Mapping[str, Verdict]] = MappingProxyType({})
 
 PROVISIONAL_OR_FINAL: Final = frozenset({Verdict.PROVISIONAL, *FINAL})
 
@@ -101,10 +113,14 @@ class Standing:
     stake: Amount | None
     """On the dearer tier, what the cheaper one would save a day; on the cheaper one, what the dearer would cost
     more. None with fewer than two pairs."""
+    value: Valued | None
+    """What the dearer tier buys for a further dollar; None where a pair is undecided, or it is not dearer."""
     pair_nanos: Nanos | None
     """What the next pair costs; None where no pair's cost is known."""
     expected: Forecast | None
     """What the next verdict takes; None where none is expected within 90 days, or none is sought."""
+    prospect: Prospect
+    """The line as the planner sees it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +173,8 @@ def stand(
     traffic: Mapping[str, Traffic],
     margins: Mapping[str, float],
     rules: Rules,
+    remembered: Mapping[str, Verdict] = NONE_REMEMBERED,
+    closed: frozenset[str] = frozenset(),
 ) -> Audit:
     """Look at all evidence at once.
 
@@ -166,11 +184,22 @@ def stand(
         traffic: of each task type.
         margins: of each task type, where it is not `CHECKED_MARGIN`.
         rules: how much a verdict asks for.
+        remembered: verdicts that traffic follows, by line: they are taken back later than they are reached.
+        closed: lines of which an alarm said that they no longer hold.
     """
     lines = lines_of(pairs)
     selection = selection_of(lines, frozen, margins=margins, alpha=rules.alpha)
     downs = sum(line.asks_down for line in lines.values())
-    look = _Look(traffic=traffic, margins=margins, rules=rules, selection=selection, downs=downs, lines=lines)
+    look = _Look(
+        traffic=traffic,
+        margins=margins,
+        rules=rules,
+        selection=selection,
+        downs=downs,
+        lines=lines,
+        remembered=remembered,
+        closed=closed,
+    )
     standings = [look.at(line) for line in _current(lines.values())]
     standings.sort(key=lambda one: (-(one.stake.nanos if one.stake else 0), one.line.task_type))
     return Audit(standings=tuple(standings), selection=selection)
@@ -186,6 +215,8 @@ class _Look:
     selection: Selection
     downs: int
     lines: Mapping[str, Line]
+    remembered: Mapping[str, Verdict]
+    closed: frozenset[str]
 
     def at(self, line: Line) -> Standing:
         margin = _margin(line, self.margins)
@@ -210,12 +241,16 @@ class _Look:
             ),
             probability_safe=probability,
             stake=stake,
+            value=_value(line, margin),
             pair_nanos=prospect.pair_cost_nanos if line.costs.pairs else None,
             expected=None if verdict in FINAL or not line.costs.pairs else forecast(prospect),
+            prospect=prospect,
         )
 
     def _verdict(self, line: Line, margin: float, prospect: Prospect) -> tuple[Verdict, float]:
         probability = probability_above(line.for_safe, -margin)
+        if line.line in self.closed:
+            return Verdict.REOPENED, probability
         findings = Findings(
             on_dear=line.on_dear,
             probability_safe=probability,
@@ -225,7 +260,8 @@ class _Look:
             pairs=line.pairs,
             margin=margin,
         )
-        return next_verdict(Verdict.TOO_EARLY, findings, rules=self.rules), probability
+        before = self.remembered.get(line.line, Verdict.TOO_EARLY)
+        return next_verdict(before, findings, rules=self.rules), probability
 
     def _had_a_verdict(self, line: Line) -> bool:
         """Whether an earlier line on the same tiers had one: something in its key has changed since."""
@@ -239,7 +275,7 @@ class _Look:
             self._verdict(other, margin, self._prospect(other, margin))[0]
             for other, margin in zip(earlier, margins, strict=True)
         ]
-        return any(verdict in PROVISIONAL_OR_FINAL for verdict in found)
+        return any(verdict in PROVISIONAL_OR_FINAL or verdict is Verdict.REOPENED for verdict in found)
 
     def _prospect(self, line: Line, margin: float) -> Prospect:
         traffic = self.traffic.get(line.task_type, Traffic(calls=0, spend_nanos=0))
@@ -275,6 +311,12 @@ _DAY_US: Final = 86_400_000_000
 
 def _margin(line: Line, margins: Mapping[str, float]) -> float:
     return margins.get(line.task_type, CHECKED_MARGIN)
+
+
+def _value(line: Line, margin: float) -> Valued | None:
+    if line.undecided:
+        return None
+    return value_per_dollar(Measured(line=line.line, counts=line.counts, costs=line.costs, margin=margin))
 
 
 def _place(line: Line) -> tuple[str, str, str]:

@@ -5,8 +5,8 @@ posterior, *proven* on evidence that holds however often one looks. In simulated
 verdicts and a random part of it goes on comparing, the two steps together cost half of what waiting for proof costs,
 and end with as few wrong claims. "Needed" is tested for each type by itself, since a wrong one costs only savings.
 
-In Tierwise no traffic follows a verdict by itself, and none is remembered but what was declared proven: `standings`
-takes one step from "too early", at each look anew.
+`standings` takes one step at each look: from the verdict that traffic follows, where the autopilot acts on one, else
+from "too early". Only what was declared proven is remembered otherwise.
 """
 
 from collections.abc import Mapping

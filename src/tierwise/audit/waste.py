@@ -9,8 +9,8 @@ whose standard error comes from the residuals c_cheap - r c_dear. The ratio is t
 differences, because a task that is long on one tier is long on the other. Pricing the dearer tier's tokens at the
 cheaper one's list price is off by a third where the cheaper model is wordier.
 
-What is measured of a pair today is one call of each tier, not a finished task. `rank_by_value` ranks no report yet:
-they are sorted by what is at stake.
+What is measured of a pair today is one call of each tier, not a finished task. `rank_by_value` sorts no report yet:
+they are sorted by what is at stake, and show the value beside it.
 """
 
 from collections.abc import Iterable

@@ -66,6 +66,7 @@ COMMANDS: Final[Mapping[str, _Entry]] = {
     "audit": _Entry(
         module="audit", command="audit", summary="Show which task types need their tier, and what to change."
     ),
+    "outcome": _Entry(module="outcome", command="outcome", summary="Tell how a task or a run came out."),
     "ledger": _Entry(
         module="ledger",
         command="ledger",

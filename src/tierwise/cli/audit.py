@@ -1,16 +1,18 @@
 """`tierwise audit`: what pairs of tiers on the same tasks prove of each task type, and what to change."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import closing
+from dataclasses import asdict
 from typing import Any, Final
 
-import typer
 from rich.table import Table
 from rich.text import Text
 
+from tierwise.audit.dayplan import DayPlan
 from tierwise.audit.splitting import Gap, routable_gap
 from tierwise.audit.standings import Audit, Standing
-from tierwise.audit.verdicts import CHECKED_MARGIN, Verdict
+from tierwise.audit.verdicts import CHECKED_MARGIN
+from tierwise.cli.audit_moves import apply, log, propose
 from tierwise.cli.audit_run import run_
 from tierwise.cli.console import harmless, new_table, out, print_json, say
 from tierwise.cli.groups import new_group
@@ -24,9 +26,12 @@ from tierwise.cli.options import (
 from tierwise.config import load_book
 from tierwise.core.policy import Policy
 from tierwise.engine.clock import now_us
-from tierwise.engine.standing import audit_of
+from tierwise.engine.dayplan import day_plan
+from tierwise.engine.standing import LOOKS_BACK_DAYS, audit_of
 from tierwise.money import format_usd
+from tierwise.stores.ledger.cascades import Cascade, cascades
 from tierwise.stores.ledger.opening import read_ledger
+from tierwise.stores.ledger.pairs import DAY_US
 
 
 def list_(
@@ -44,38 +49,14 @@ def list_(
     known = load_book(policy).policy
     with closing(read_ledger(ledger)) as reader:
         audit = audit_of(reader, known, at_us=now_us())
+        plan = day_plan(reader, known, day=now_us() // DAY_US)
+        tried = cascades(reader, known, since_us=now_us() - LOOKS_BACK_DAYS * DAY_US)
     if as_json:
-        print_json(audit_json(audit, known))
-    else:
-        _print(audit, known)
-
-
-def propose(
-    policy: PolicyOption = DEFAULT_POLICY,
-    ledger: LedgerOption = DEFAULT_LEDGER,
-    provisional: bool = typer.Option(False, "--provisional", help="Also types that are provisional."),
-    as_json: JsonOption = False,
-) -> None:
-    """Print the lines of the policy that the audit would change.
-
-    Types that are proven move to the cheaper tier, types that need the dearer one move up. The policy file is not
-    edited. A type that has moved keeps being compared, as long as `shadow` stays.
-
-    Example: tierwise audit propose
-    """
-    known = load_book(policy).policy
-    with closing(read_ledger(ledger)) as reader:
-        audit = audit_of(reader, known, at_us=now_us())
-    moves = list(moves_of(audit, known, provisional=provisional))
-    if as_json:
-        print_json({"moves": moves})
+        print_json({**audit_json(audit, known, plan), "cascades": [_cascade_json(each) for each in tried]})
         return
-    if not moves:
-        say("Nothing to change: no type is proven to be on the wrong tier.")
-    for move in moves:
-        say(f"[task_types.{move['task_type']}]")
-        say(f'-tier = "{move["from"]}"')
-        say(f'+tier = "{move["to"]}"  # {move["why"]}')
+    _print(audit, known, plan)
+    for cascade in tried:
+        say(_cascade_told(cascade))
 
 
 audit: Final = new_group(
@@ -85,38 +66,43 @@ audit: Final = new_group(
 
     Example: tierwise audit
     """,
-    {"list": list_, "propose": propose, "run": run_},
+    {"list": list_, "propose": propose, "apply": apply, "log": log, "run": run_},
     lists=True,
 )
 
 
-def moves_of(audit: Audit, policy: Policy, *, provisional: bool) -> Iterator[Mapping[str, str]]:
-    """The changes of tier that the verdicts ask for."""
-    down = {Verdict.PROVEN, Verdict.PROVISIONAL} if provisional else {Verdict.PROVEN}
-    for standing in audit.standings:
-        dear, cheap = standing.line.tiers
-        name = standing.line.task_type
-        contract = policy.contracts.get(name)
-        target = cheap if standing.verdict in down else dear if standing.verdict is Verdict.NEEDED else None
-        if contract is None or target is None or contract.tier not in {dear, cheap} - {target}:
-            continue
-        yield {
-            "task_type": name,
-            "from": contract.tier,
-            "to": target,
-            "verdict": standing.verdict.value,
-            "why": f"{standing.verdict.value}, {standing.line.pairs} pairs",
-        }
-
-
-def audit_json(audit: Audit, policy: Policy) -> dict[str, Any]:
+def audit_json(audit: Audit, policy: Policy, plan: DayPlan) -> dict[str, Any]:
     """The whole audit, for machines."""
     gap = _gap(audit)
     return {
         "error": policy.audit.error / 100,
         "routable_gap": None if gap is None else gap.value,
-        "lines": [_standing_json(standing) for standing in audit.standings],
+        "lines": [
+            {
+                **_standing_json(standing),
+                "rate_today": plan.rate(standing.line.line, policy.audit.sample / 100),
+            }
+            for standing in audit.standings
+        ],
     }
+
+
+def _cascade_json(cascade: Cascade) -> dict[str, Any]:
+    return {**asdict(cascade), "saved_nanos": cascade.saved_nanos, "pays_above": cascade.pays_above}
+
+
+def _cascade_told(cascade: Cascade) -> str:
+    """What a cascade saves, and when it would not."""
+    passed = 1 - cascade.escalated / cascade.tried
+    told = (
+        f"The cascade of {cascade.task_type}: {passed:.0%} of {cascade.tried:,} replies in {LOOKS_BACK_DAYS} days "
+        f"were left on {cascade.cheap}"
+    )
+    if cascade.saved_nanos is None or cascade.pays_above is None:
+        return f"{told}; what {cascade.dear} would have cost is not known, for nothing was made again."
+    what = "saved" if cascade.saved_nanos >= 0 else "cost more by"
+    amount = format_usd(abs(cascade.saved_nanos))
+    return f"{told}, which {what} {amount}. It pays while more than {cascade.pays_above:.0%} pass."
 
 
 def _standing_json(standing: Standing) -> dict[str, Any]:
@@ -141,6 +127,13 @@ def _standing_json(standing: Standing) -> dict[str, Any]:
         "stake_nanos_a_day": None
         if stake is None
         else {"amount": stake.nanos, "low": stake.low_nanos, "high": stake.high_nanos},
+        "value_per_usd": None
+        if standing.value is None
+        else {
+            "amount": standing.value.per_dollar,
+            "low": standing.value.low,
+            "high": standing.value.high,
+        },
         "pair_nanos": standing.pair_nanos,
         "expected": None
         if expected is None
@@ -158,16 +151,17 @@ _COLUMNS: Final = (
     "open",
     "verdict",
     "a day",
+    "a dollar buys",
     "next verdict",
     "rests on",
 )
 _NUMBERS: Final = ("pairs", "worse", "same", "better", "open")
 
 
-def _print(audit: Audit, policy: Policy) -> None:
+def _print(audit: Audit, policy: Policy, plan: DayPlan) -> None:
     if audit.standings:
         out.print(_table(audit.standings))
-    for sentence in _remarks(audit, policy):
+    for sentence in _remarks(audit, policy, plan):
         say(sentence)
 
 
@@ -190,6 +184,7 @@ def _cells(standing: Standing) -> Iterator[str]:
     yield f"{line.undecided:,}" if line.undecided else ""
     yield standing.verdict.value
     yield _stake(standing)
+    yield _value(standing)
     yield _expected(standing)
     yield ", ".join(f"{count} {_WORDS.get(how, how)}" for how, count in line.hows.most_common())
 
@@ -206,6 +201,11 @@ def _stake(standing: Standing) -> str:
     return f"{format_usd(stake.nanos)} {what} ({low} to {high})"
 
 
+def _value(standing: Standing) -> str:
+    found = standing.value
+    return "" if found is None else f"{found.per_dollar:.2g} tasks ({found.low:.2g} to {found.high:.2g})"
+
+
 def _expected(standing: Standing) -> str:
     found = standing.expected
     if found is None:
@@ -213,7 +213,7 @@ def _expected(standing: Standing) -> str:
     return f"{found.pairs:,} pairs, {format_usd(found.cost_nanos)}, {found.days:.0f} days"
 
 
-def _remarks(audit: Audit, policy: Policy) -> Iterator[str]:
+def _remarks(audit: Audit, policy: Policy, plan: DayPlan) -> Iterator[str]:
     shadowed = [name for name, contract in policy.contracts.items() if contract.shadow]
     if not shadowed:
         yield "Nothing is compared: no task type of the policy has shadow = true."
@@ -221,6 +221,11 @@ def _remarks(audit: Audit, policy: Policy) -> Iterator[str]:
         yield "No pairs yet."
         return
     yield f"Of all claims proven, {policy.audit.error} % are expected to be wrong at the most."
+    resting = sorted(
+        {one.line.task_type for one in audit.standings if not plan.rate(one.line.line, policy.audit.sample)}
+    )
+    if resting:
+        yield f"No pairs are made today of {', '.join(resting)}: the allowance frees more elsewhere."
     if any(standing.line.undecided for standing in audit.standings):
         yield "Open pairs have different answers that nothing could grade: give their types a quality.check."
     if _gap(audit) is Gap.NONE:

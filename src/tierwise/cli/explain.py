@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from tierwise.audit.acting import Acting
 from tierwise.cli.console import ExitCode, err, new_table, out, print_json, say
 from tierwise.cli.options import (
     DEFAULT_LEDGER,
@@ -23,8 +24,10 @@ from tierwise.cli.options import (
 )
 from tierwise.config import Book, load_book
 from tierwise.core.planning import Plan, Refused
+from tierwise.core.policy import Policy
 from tierwise.core.settlement import decided_entry
 from tierwise.core.tasks import TASK_TYPE_HEADER
+from tierwise.engine.autopilot import acting_of
 from tierwise.engine.clock import call_ids, now_us
 from tierwise.engine.desk import Desk
 from tierwise.engine.headers import readable_headers
@@ -67,14 +70,18 @@ def explain(
     if (request is None) == (call is None):
         raise typer.BadParameter("give either a request or --call, and not both")
     if request is not None:
-        _explain_request(request, _headers(header or (), task_type), load_book(policy), as_json=as_json)
+        _explain_request(
+            request, _headers(header or (), task_type), load_book(policy), ledger, as_json=as_json
+        )
     elif call is not None:
         _explain_call(call, ledger, as_json=as_json)
 
 
-def _explain_request(request: str, headers: Iterable[tuple[str, str]], book: Book, *, as_json: bool) -> None:
+def _explain_request(
+    request: str, headers: Iterable[tuple[str, str]], book: Book, ledger: str, *, as_json: bool
+) -> None:
     raw = sys.stdin.buffer.read() if request == "-" else Path(request).read_bytes()
-    explained = explain_request(raw, headers, book)
+    explained = explain_request(raw, headers, book, _acting(book.policy, ledger))
     if as_json:
         print_json(explained)
     else:
@@ -84,23 +91,35 @@ def _explain_request(request: str, headers: Iterable[tuple[str, str]], book: Boo
         raise typer.Exit(ExitCode.WRONG)
 
 
-def explain_request(raw: bytes, headers: Iterable[tuple[str, str]], book: Book) -> dict[str, Any]:
+def explain_request(
+    raw: bytes, headers: Iterable[tuple[str, str]], book: Book, acting: Acting | None = None
+) -> dict[str, Any]:
     """Return what the gateway would record of a request, and what it would change in it.
 
     Args:
         raw: the body.
         headers: names and values; credentials among them are not looked at.
         book: the policy to decide by.
+        acting: where the autopilot sends task types; None: nowhere.
 
     Raises:
         MalformedRequest: the body cannot be read as a Messages request.
     """
     desk = Desk(book, conversations=Conversations(), clock=now_us, new_id=call_ids())
+    desk.acting = acting or desk.acting
     wire = [
         (name.lower().encode("latin-1", "replace"), value.encode("latin-1", "replace"))
         for name, value in headers
     ]
     return _decision(desk.preview(raw, readable_headers(wire)).plan)
+
+
+def _acting(policy: Policy, ledger: str) -> Acting | None:
+    """Where the autopilot sends task types; a ledger is looked at only where it may send any."""
+    if not any(policy.autopilot_of(contract) for contract in policy.contracts.values()):
+        return None
+    with closing(read_ledger(ledger)) as reader:
+        return acting_of(reader, policy)
 
 
 _OF_A_CALL: Final = ("call_id", "kind", "at_us", "key_id")

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self, runtime_checkable
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from tierwise.client.ledger import LoopSide, NoLedger, SessionLedger
 from tierwise.client.paths import Kind, provider_path
@@ -77,6 +77,7 @@ class Session:
             opened.callback(self.streams.close)
             self._close = opened.pop_all().close
         atexit.register(self.close)
+        _made.add(self)
 
     def _open(self, opened: ExitStack, where: Path | str | None, policy: Policy) -> None:
         """Open everything, to be closed in the opposite order."""
@@ -231,6 +232,12 @@ def session_of(router: Router | Session, ledger: Path | str | None) -> Session:
         return session
 
 
+def open_sessions() -> list[Session]:
+    """Return the sessions that are open in this process."""
+    return [session for session in list(_made) if session.is_open]
+
+
+_made: Final[WeakSet[Session]] = WeakSet()
 _opening: Final = threading.Lock()
 _open_sessions: Final[dict[tuple[Router, str | None], Session]] = {}
 

@@ -23,20 +23,21 @@ def read_audit(top: Section) -> Audit:
         credit_days=plain.credit_days if credit_s is None else credit_s // _DAY_S,
         sample=found.take(keys.SAMPLE) or plain.sample,
         error=found.take(keys.ERROR) or plain.error,
+        autopilot=found.take(keys.AUTOPILOT) or plain.autopilot,
     )
 
 
-def read_quality(contract: Section) -> tuple[str | None, int | None]:
-    """Return a contract's check and its margin in points; None where it has none."""
+def read_quality(contract: Section) -> tuple[str | None, int | None, bool | None]:
+    """Return a contract's check, its margin in points and whether verdicts act; None where it does not say."""
     quality = next(contract.inner(keys.QUALITY), None)
     if quality is None:
-        return None, None
+        return None, None, None
     check, margin = quality.take(keys.CHECK), quality.take(keys.MARGIN)
     wrong = None if check is None else read_check(check)
     if isinstance(wrong, str):
         path = (*quality.path, keys.CHECK.name)
         quality.notes.error(path, wrong, 'write "json", "json:KEY,KEY", "regex:PATTERN" or "exact:TEXT"')
-    return check, margin
+    return check, margin, quality.take(keys.TYPE_AUTOPILOT)
 
 
 def check_shadow(contract: Contract, tiers: int, notes: Notes) -> None:
@@ -45,5 +46,7 @@ def check_shadow(contract: Contract, tiers: int, notes: Notes) -> None:
     if contract.shadow and tiers < 2:
         notes.error((*path, "shadow"), "there is no other tier to compare with", "remove the line")
     has_quality = contract.check is not None or contract.margin_points is not None
-    if has_quality and not contract.shadow:
+    if contract.cascade and contract.shadow:
+        notes.warn((*path, "shadow"), "is not used: a cascade is not compared", "remove the line")
+    if (has_quality or contract.autopilot) and not contract.shadow and not contract.cascade:
         notes.warn((*path, "quality"), "is not used: nothing is compared", "add shadow = true")

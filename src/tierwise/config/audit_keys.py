@@ -53,7 +53,8 @@ CREDIT: Final[Key[int]] = Key(
 SAMPLE: Final[Key[int]] = Key(
     name="sample",
     kind=Whole(what="per cents", least=1, most=100),
-    meaning="Per cent of a type's runs, else conversations, of which one call a day is compared.",
+    meaning="Per cent of a type's runs, else conversations, of which one call a day is compared, as long as a line "
+    "has too few pairs to plan its day by.",
     example="25",
     absent="10",
 )
@@ -64,21 +65,36 @@ ERROR: Final[Key[int]] = Key(
     example="1",
     absent="5",
 )
+AUTOPILOT: Final[Key[bool]] = Key(
+    name="autopilot",
+    kind=Flag(),
+    meaning="Whether verdicts act by themselves: of a type that is provisional nine runs or conversations in ten go to "
+    "the cheaper tier, of one that is proven all but two in a hundred, and an alarm takes them back.",
+    example="true",
+    absent="false",
+)
+TYPE_AUTOPILOT: Final[Key[bool]] = Key(
+    name="autopilot",
+    kind=Flag(),
+    meaning="Whether verdicts on this type act by themselves.",
+    example="true",
+    absent="that of `[audit]`",
+)
 
 QUALITY: Final = Table(
     name="task_types.NAME.quality",
     shape="one",
     meaning="What the audit takes for a good answer of one task type, and which difference counts.",
-    keys=(CHECK, MARGIN),
+    keys=(CHECK, MARGIN, TYPE_AUTOPILOT),
     example='[task_types.extraction]\ntier = "fast"\nshadow = true\nquality.check = "json:total"\n',
     planned=("judge",),
-    needs_one_of=("check", "margin"),
+    needs_one_of=("check", "margin", "autopilot"),
 )
 AUDIT: Final = Table(
     name="audit",
     shape="one",
     meaning="What comparing tiers may cost. It costs nothing as long as no task type has `shadow = true`.",
-    keys=(SHARE, MOST_OF_DAY, CREDIT, SAMPLE, ERROR),
+    keys=(SHARE, MOST_OF_DAY, CREDIT, SAMPLE, ERROR, AUTOPILOT),
     example="[audit]\nshare = 2\nsample = 10\n",
     planned=("judge",),
 )

@@ -24,6 +24,7 @@ from tierwise.config.kinds import Amount, Duration, Flag, Pattern, Text, TextTab
 from tierwise.config.openai_keys import CAP_FIELD, OPENAI_BASE_URL, OPENAI_TIERS, TRANSLATE
 from tierwise.config.price_keys import FAST_MODE, LONG_PROMPT, PRICES
 from tierwise.config.retry_keys import (
+    CASCADE,
     FALLBACK,
     FALLBACK_URLS,
     ON_TRUNCATION,
@@ -270,12 +271,13 @@ TASK_TYPES: Final = Table(
         SHADOW,
         DESCRIPTION,
         ON_TRUNCATION,
+        CASCADE,
         FALLBACK,
     ),
     example='[task_types.extraction]\ntier = "fast"\nmax_tokens = 1024\n'
     'description = "Named fields out of a text."\n',
     parts=(TYPE_BUDGET, QUALITY),
-    planned=("cascade", "holdback", "record_text"),
+    planned=("holdback", "record_text"),
     elsewhere=(
         ("budgets", "write budget, or [[budgets]] at the top"),
         ("model", 'a contract names a tier, and the tier names the model: write tier = "…"'),

@@ -22,6 +22,14 @@ def key_lines(text: str) -> Mapping[Path, int]:
     return scanner.found
 
 
+def value_spans(text: str) -> Mapping[Path, tuple[int, int]]:
+    """Return where the value of each key of the text begins and ends: offsets into it."""
+    scanner = _Scanner(text)
+    with suppress(_Lost, RecursionError):
+        scanner.document()
+    return scanner.spans
+
+
 def line_of(path: Path, lines: Mapping[Path, int]) -> int | None:
     """Return the line of a key, else of the nearest table around it; None where the text has neither."""
     while path and path not in lines:
@@ -62,6 +70,7 @@ class _Lost(Exception):
 class _Scanner:
     def __init__(self, text: str) -> None:
         self.found: dict[Path, int] = {}
+        self.spans: dict[Path, tuple[int, int]] = {}
         self._text = text
         self._at = 0
         self._newlines = [match.start() for match in re.finditer("\n", text)]
@@ -108,7 +117,9 @@ class _Scanner:
         if not self._takes("="):
             raise _Lost
         self._skip(_GAP)
+        begin = self._at
         self._value(path)
+        self.spans[path] = (begin, self._at)
 
     def _key(self) -> list[tuple[str, int]]:
         parts = [self._part()]

@@ -19,9 +19,13 @@ class OpenAI:
     tiers: Mapping[str, Tier]
 
     def policy(self, policy: Policy) -> Policy:
-        """Return the policy for their calls: the same but for tiers, in the same order, and upstream."""
+        """Return the policy for their calls: other tiers, another upstream, and nothing that compares replies."""
         tiers = {name: self.tiers[name] for name in policy.tiers if name in self.tiers}
-        return replace(policy, tiers=tiers, upstream=self.upstream)
+        contracts = {
+            name: replace(contract, shadow=False, cascade=False)
+            for name, contract in policy.contracts.items()
+        }
+        return replace(policy, tiers=tiers, contracts=contracts, upstream=self.upstream)
 
 
 def read_openai(top: Section, tiers: Mapping[str, object], prices: PriceBook) -> OpenAI | None:

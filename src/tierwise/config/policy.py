@@ -228,9 +228,10 @@ def _contract(name: str, section: Section) -> Contract | None:
     thinking = section.take(keys.KEEP_THINKING)
     mode = section.take(keys.TYPE_MODE)
     shadow = section.take(SHADOW) or False
-    check, margin = read_quality(section)
+    check, margin, autopilot = read_quality(section)
     description = section.take(keys.DESCRIPTION)
     on_truncation = section.take(retry_keys.ON_TRUNCATION)
+    cascade = section.take(retry_keys.CASCADE) or False
     fallback = section.take(retry_keys.FALLBACK)
     if tier is None:
         return None
@@ -252,6 +253,8 @@ def _contract(name: str, section: Section) -> Contract | None:
         shadow=shadow,
         margin_points=margin,
         check=check,
+        autopilot=autopilot,
+        cascade=cascade,
     )
 
 

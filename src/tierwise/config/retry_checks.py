@@ -15,6 +15,13 @@ def check_attempts(contract: Contract, draft: Draft, notes: Notes) -> None:
             notes.error((*path, "fallback"), message, meant(contract.fallback, draft.tiers, "tiers"))
         elif contract.fallback == contract.tier:
             notes.error((*path, "fallback"), "is the type's own tier", "name another one, or remove the line")
+    if contract.cascade and contract.check is None:
+        fix = "add quality.check, which says what a good reply is"
+        notes.error((*path, "cascade"), "has nothing to check the first reply by", fix)
+    if contract.cascade and contract.tier == list(draft.tiers)[-1]:
+        notes.error(
+            (*path, "cascade"), f"finds no cheaper tier: {contract.tier} is the last", "remove the line"
+        )
     if contract.on_truncation == "escalate" and contract.tier == next(iter(draft.tiers)):
         fix = 'write on_truncation = "raise-cap"'
         notes.warn((*path, "on_truncation"), f"finds no stronger tier: {contract.tier} is the first", fix)

@@ -50,6 +50,15 @@ ON_TRUNCATION: Final[Key[OnTruncation]] = Key(
     example='"raise-cap"',
     absent='"return"',
 )
+CASCADE: Final[Key[bool]] = Key(
+    name="cascade",
+    kind=Flag(),
+    meaning="Whether calls go to the next cheaper tier first, and once more to the type's own where the reply fails "
+    "`quality.check`. The caller gets one reply. For types with an exact check whose calls may be made twice; calls "
+    "that stream, and those made in process, go to the type's own tier.",
+    example="false",
+    absent="false",
+)
 FALLBACK: Final[Key[str]] = Key(
     name="fallback",
     kind=Text(noun="a tier's name"),

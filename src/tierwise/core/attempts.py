@@ -85,7 +85,7 @@ class TryAgain:
     plan: Plan
     attempt: Attempt
     lengthens: bool = False
-    """Whether it is for the sake of a longer reply: the cut one is passed on where it fails."""
+    """Whether it is for the sake of a longer or a better reply: the one that there is is passed on where it fails."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +115,7 @@ def after_failure(failure: Failure, *, plan: Plan, attempt: Attempt, call_id: st
         sentence = f"Attempt {attempt.number + 1}: {_told(failure)}."
         reasons = (*plan.decision.reasons, Reason(why=Why.ATTEMPT, sentence=sentence))
         again = replace(plan, decision=replace(plan.decision, reasons=reasons))
-        return TryAgain(at_us=at_us + wait_us, plan=again, attempt=_next(attempt, call_id))
+        return TryAgain(at_us=at_us + wait_us, plan=again, attempt=next_attempt(attempt, call_id))
     fallback = _fallback(failure, plan, attempt, call_id, at_us)
     if fallback is not None:
         return fallback
@@ -159,7 +159,7 @@ def after_cut(
             at_us=at_us,
         ):
             chosen = escalated
-    again = replace(_next(attempt, call_id), lengthens=False)
+    again = replace(next_attempt(attempt, call_id), lengthens=False)
     return TryAgain(at_us=at_us, plan=chosen, attempt=again, lengthens=True)
 
 
@@ -208,7 +208,8 @@ def _told(failure: Failure) -> str:
             return "the provider could not be reached"
 
 
-def _next(attempt: Attempt, call_id: str) -> Attempt:
+def next_attempt(attempt: Attempt, call_id: str) -> Attempt:
+    """Count one attempt more."""
     return replace(
         attempt,
         number=attempt.number + 1,
@@ -228,7 +229,7 @@ def _fallback(failure: Failure, plan: Plan, attempt: Attempt, call_id: str, at_u
     there = moved(plan, Otherwise(tier=tier, why=Reason(why=Why.ATTEMPT, sentence=sentence)))
     if there is None:
         return None
-    return TryAgain(at_us=at_us, plan=there, attempt=replace(_next(attempt, call_id), retries=0))
+    return TryAgain(at_us=at_us, plan=there, attempt=replace(next_attempt(attempt, call_id), retries=0))
 
 
 _RAISED_TIMES: Final = 4

@@ -27,6 +27,10 @@ class Why(StrEnum):
     """A budget has less left than the call asked for."""
     AUDIT = "audit"
     """The audit makes the call on this tier, to compare."""
+    AUTOPILOT = "autopilot"
+    """The autopilot drew this tier, on the grounds of a verdict."""
+    CASCADE = "cascade"
+    """The contract tries a cheaper tier first, and checks its reply."""
     OBSERVED = "observed"
     """The decision is recorded and not acted on."""
     ATTEMPT = "attempt"
@@ -63,6 +67,16 @@ class Decision:
     """Tokens that the model is told it has for the task, where the caller tells none; None tells nothing."""
     selection_probability: float = 1.0
     """Probability with which a call like this one gets this tier. 1 where nothing is drawn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """A tier in place of the contract's, for new conversations: what the autopilot drew, or a cascade begins with."""
+
+    tier: str
+    probability: float
+    """With which it is drawn."""
+    why: Reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,7 @@ from typing import Final, assert_never
 
 from tierwise.core.attempts import ONLY, Attempt, Failure, Next, Spent, TryAgain, after_cut, after_failure
 from tierwise.core.budgets import Denied, Lost, Outcome
+from tierwise.core.cascades import after_check
 from tierwise.core.effects import (
     Answer,
     AwaitMoney,
@@ -376,11 +377,13 @@ class Exchange:
             return self._next
         if broke:
             return BreakOff()
-        return self._longer(ending) or Release()
+        return self._better(ending) or Release()
 
-    def _longer(self, ending: Ending) -> TryAgain | None:
-        """Another attempt at a reply that its cap cut, unless a budget or a limit set that cap."""
+    def _better(self, ending: Ending) -> TryAgain | None:
+        """Another attempt at a reply that failed its check, or that its cap cut, unless a budget set that cap."""
         assert isinstance(self.plan, Plan)
+        if ending.passed is False:
+            return after_check(plan=self.plan, attempt=self.attempt, call_id=self.call_id, at_us=ending.at_us)
         wanted = self.plan if self._asking is None else self._asking.wanted
         lowered = self.plan.max_tokens_sent < wanted.max_tokens_sent
         if ending.stop_reason != "max_tokens" or ending.metered is None or lowered:

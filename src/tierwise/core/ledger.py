@@ -4,8 +4,9 @@ A call has one `Decided` and one ending: `Posted` where the provider says what i
 there is no reply or its usage is unknown. Between them, a call under a budget has one `SetAside`: the reservation,
 which its ending settles, voids where nothing is billed, and keeps where the cost is unknown. What a call of unknown
 cost came to is told later, once, by a `Settled`. Others are no call's: a `ToppedUp` raises the limit of an account, a
-`Batched` tells under which id the provider knows a Message Batch, whose items are calls, and a `Paired`, a `Graded`
-and a `Declared` are the audit's evidence.
+`Batched` tells under which id the provider knows a Message Batch, whose items are calls, a `Paired`, a `Graded` and a
+`Declared` are the audit's evidence, and an `Outcome` is what somebody tells of a task or a run. An `Acted` says what
+came of a verdict, and a `Checked` counts replies that passed their check.
 """
 
 from dataclasses import dataclass
@@ -146,8 +147,8 @@ class Failed:
     fault: Fault
     error: str
     """The error's type: the provider's word where it sent one (`overloaded_error`), else ours
-    (`caller-left`, `gateway-stopped`, `stream-broke`, `no-usage`, `unreachable`, `dropped`, `timeout`, or a
-    refusal's code)."""
+    (`caller-left`, `gateway-stopped`, `stream-broke`, `no-usage`, `unreachable`, `dropped`, `timeout`, `repeated` for
+    a batch whose making was answered with an earlier one, or a refusal's code)."""
     status: int | None
     """HTTP status of the provider's reply; None where there was none."""
     served_model: str | None
@@ -259,8 +260,79 @@ class Declared:
     """How many pairs it had then."""
 
 
-Audited: TypeAlias = Paired | Graded | Declared
+class Act(StrEnum):
+    """What came of a verdict."""
+
+    APPLIED = "applied"
+    """Somebody had the policy file changed."""
+    MOVED = "moved"
+    """The autopilot sends a part of a type's runs and conversations to another tier."""
+    REVERTED = "reverted"
+    """The autopilot sends no more of them there."""
+    ALARMED = "alarmed"
+    """A claim that was true seems not to be any more: its line of evidence is closed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acted:
+    """One act that followed from a verdict: of the autopilot, of a detector, or of somebody at the policy file."""
+
+    act_id: str
+    """Names the entry itself. An act of the autopilot is named by its line and its number there, so that of two
+    gateways that come to the same, one is recorded."""
+    at_us: int
+    act: Act
+    task_type: str
+    line: str
+    """Id of the line of evidence that it rests on."""
+    verdict: str
+    """Of that line, then."""
+    from_tier: str
+    to_tier: str
+    share: float | None
+    """The part of the type's runs and conversations that goes to the cheaper of the two from now on, from 0 to 1; None
+    where the policy itself says where they go."""
+    who: str
+    """`autopilot`, `detector`, or whoever had the policy changed."""
+    why: str
+    """The evidence, in a sentence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """Replies on the cheaper tier of a line that were held against the type's check: how many passed."""
+
+    checked_id: str
+    """Names the entry itself."""
+    at_us: int
+    """When the last of them was."""
+    task_type: str
+    line: str
+    """Id of the line of evidence."""
+    passed: int
+    failed: int
+
+
+Audited: TypeAlias = Paired | Graded | Declared | Acted | Checked
 """What the audit tells the ledger, beside the entries of its calls."""
 
-Entry: TypeAlias = Decided | SetAside | Posted | Failed | Settled | ToppedUp | Batched | Audited
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a task or a run came out, as somebody tells it: of one task or run the latest counts."""
+
+    outcome_id: str
+    """Names the entry itself: it is taken in once, however often it is told."""
+    at_us: int
+    run_id: str | None
+    """The run that it is about, or that its task belongs to; None: the task's name is enough."""
+    task_id: str | None
+    """The task that it is about; None: it is about the run."""
+    quality: float
+    """From 0, failed, to 1, succeeded."""
+    key_id: str | None
+    """Whose calls alone it may be about; None: anybody's."""
+
+
+Entry: TypeAlias = Decided | SetAside | Posted | Failed | Settled | ToppedUp | Batched | Audited | Outcome
 """What the ledger is told."""

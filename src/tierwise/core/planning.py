@@ -9,7 +9,7 @@ from typing import assert_never
 from tierwise.core.call import Call
 from tierwise.core.catalog import find
 from tierwise.core.changes import Change
-from tierwise.core.decision import Decision, Otherwise, Refusal
+from tierwise.core.decision import Decision, Drawn, Otherwise, Refusal
 from tierwise.core.fitting import Fitted, fit
 from tierwise.core.matrix import Ineligible
 from tierwise.core.openai_fitting import asked_usage, fit_openai
@@ -56,6 +56,7 @@ def plan(
     policy: Policy,
     kept: str | None,
     otherwise: Otherwise | None = None,
+    drawn: Drawn | None = None,
 ) -> Plan | Refused:
     """Decide and fit one call. The same arguments give the same plan.
 
@@ -65,10 +66,13 @@ def plan(
         policy: the contracts and tiers.
         kept: name of the tier that the call's conversation already has.
         otherwise: what is taken in place of the contract's tier and cap; None takes those.
+        drawn: the tier that is taken in place of the contract's for a new conversation; None takes that.
     """
     barred: dict[str, str] = {}
     while True:
-        decision = decide(call, task, policy=policy, kept=kept, barred=barred, otherwise=otherwise)
+        decision = decide(
+            call, task, policy=policy, kept=kept, barred=barred, otherwise=otherwise, drawn=drawn
+        )
         if isinstance(decision, Refusal):
             return Refused(call=call, task=task, refusal=decision, policy=policy)
         if decision.tier is None:

@@ -100,6 +100,10 @@ class Contract:
     """Loss of quality that counts as none, in points of pass rate; None takes the audit's own."""
     check: str | None = None
     """What a good answer is, as the policy writes it: `json`, `json:KEYS`, `regex:PATTERN` or `exact:TEXT`."""
+    autopilot: bool | None = None
+    """Whether verdicts move its calls by themselves; None takes the audit's own."""
+    cascade: bool = False
+    """Whether its calls are made on the next cheaper tier first, and on its own where the reply fails the check."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +155,11 @@ class Client:
     note: str | None = None
     """For people: whose it is."""
 
+    @property
+    def is_restricted(self) -> bool:
+        """Whether there are calls that it may not make."""
+        return self.task_types is not None or not self.undeclared
+
     def may_call(self, task_type: str | None) -> bool:
         """Whether it may make calls under this contract; None is a call without one."""
         if task_type is None:
@@ -172,6 +181,8 @@ class Audit:
     """Per cent of a type's clusters, runs or conversations, that give a pair each day."""
     error: int = 5
     """Per cent of all claims "proven" that may be wrong."""
+    autopilot: bool = False
+    """Whether verdicts move calls by themselves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,6 +269,11 @@ class Policy:
     def mode_of(self, contract: Contract) -> Mode:
         """The contract's own mode, else the policy's."""
         return contract.mode or self.mode
+
+    def autopilot_of(self, contract: Contract) -> bool:
+        """Whether verdicts move a contract's calls by themselves: only where they are compared."""
+        wanted = self.audit.autopilot if contract.autopilot is None else contract.autopilot
+        return wanted and contract.shadow
 
 
 def cap_floor(tier: Tier, contract: Contract) -> int:

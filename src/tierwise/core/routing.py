@@ -1,7 +1,8 @@
 """Which tier a call goes to, and with which cap: the contract's, unless its conversation already has one.
 
 A conversation keeps its tier, because caches are per model and thinking blocks are bound to theirs: what its
-first call got, its later ones get. Only a body that the tier's model cannot take moves it, to the nearest
+first call got, its later ones get. A first call gets the contract's tier, or the one that the autopilot drew for its
+run or conversation, where verdicts act. Only a body that the tier's model cannot take moves it, to the nearest
 stronger tier that can, else the nearest weaker one.
 """
 
@@ -12,7 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from tierwise.core.call import UNCAPPED, Call
-from tierwise.core.decision import Decision, Otherwise, Reason, Refusal, Why
+from tierwise.core.decision import Decision, Drawn, Otherwise, Reason, Refusal, Why
 from tierwise.core.policy import Contract, Policy, Tier, cap_floor
 from tierwise.core.tasks import Declared, TaskRef, virtual_type
 
@@ -27,6 +28,7 @@ def decide(
     kept: str | None = None,
     barred: Mapping[str, str] = NONE_BARRED,
     otherwise: Otherwise | None = None,
+    drawn: Drawn | None = None,
 ) -> Decision | Refusal:
     """Decide one call. The same arguments give the same decision.
 
@@ -37,6 +39,7 @@ def decide(
         kept: name of the tier that the call's conversation already has.
         barred: names of tiers whose models cannot take the body, and why, one sentence each.
         otherwise: what is taken in place of the contract's tier and cap; None takes those.
+        drawn: the tier that is taken in place of the contract's for a new conversation; None takes that.
 
     Returns:
         The decision; or a refusal: the policy is strict about unknown types, a virtual model name declares one
@@ -49,8 +52,7 @@ def decide(
         return _as_asked(call, _why_no_contract(task))
     contract = policy.contracts[task.type]
     acts = virtual or policy.mode_of(contract) == "route"
-    wanted = kept if kept is not None and kept in policy.tiers else contract.tier
-    why = _why_wanted(contract, wanted)
+    wanted, why = _wanted(contract, kept if kept in policy.tiers else None, drawn)
     if otherwise is not None:
         wanted, why = otherwise.tier, otherwise.why
         contract = _capped(contract, otherwise)
@@ -58,7 +60,7 @@ def decide(
         return _no_counterpart(contract, wanted) if acts else _as_asked(call, _why_no_counterpart(wanted))
     tier = _nearest_free(wanted, policy, barred)
     if tier is not None:
-        return _on_tier(
+        decision = _on_tier(
             call,
             task,
             contract,
@@ -69,6 +71,9 @@ def decide(
             why_wanted=why,
             raised=otherwise is not None and otherwise.max_tokens is not None,
         )
+        if drawn is None or why is not drawn.why or tier.name != drawn.tier:
+            return decision
+        return replace(decision, selection_probability=drawn.probability)
     if acts:
         return _no_tier(barred)
     return _as_asked(call, *_passed_over(barred), _OBSERVED)
@@ -77,6 +82,20 @@ def decide(
 NO_TRANSLATION: Final = (
     "Tierwise does not translate between Anthropic's API and OpenAI's: a call stays in its family."
 )
+
+
+def cascaded(call: Call, task: TaskRef, policy: Policy) -> Drawn | None:
+    """Return the tier that a call's cascade begins with; None where it has none, or its reply cannot be held back."""
+    contract = policy.contracts.get(task.type) if task.type is not None else None
+    if contract is None or not contract.cascade or call.stream or call.thread:
+        return None
+    names = list(policy.tiers)
+    tier = names[names.index(contract.tier) + 1]
+    sentence = (
+        f"The contract of {contract.name} tries {tier} first: where its check fails, {contract.tier} follows."
+    )
+    return Drawn(tier=tier, probability=1.0, why=Reason(why=Why.CASCADE, sentence=sentence))
+
 
 _OBSERVED: Final = Reason(why=Why.OBSERVED, sentence="The policy observes: the call goes as it was asked.")
 
@@ -196,8 +215,16 @@ def _declared(how: Declared, task_type: str | None) -> Reason:
     return Reason(why=Why.DECLARED, sentence=sentence)
 
 
-def _why_wanted(contract: Contract, wanted: str) -> Reason:
-    if contract.tier == wanted:
+def _wanted(contract: Contract, kept: str | None, drawn: Drawn | None) -> tuple[str, Reason]:
+    """The tier that a call should get, and why: its conversation's, else the autopilot's, else the contract's."""
+    if drawn is not None and kept in {None, drawn.tier}:
+        return drawn.tier, drawn.why
+    wanted = contract.tier if kept is None else kept
+    return wanted, _why_wanted(contract, wanted, drawn)
+
+
+def _why_wanted(contract: Contract, wanted: str, drawn: Drawn | None) -> Reason:
+    if contract.tier == wanted and drawn is None:
         return _named(contract.name, wanted)
     return Reason(why=Why.CONVERSATION, sentence=f"Its conversation is on the tier {wanted} and stays there.")
 

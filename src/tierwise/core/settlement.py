@@ -39,6 +39,8 @@ class Ending:
     open (a refusal before the first word)."""
     error: str | None = None
     """The error's type, where the reply is one or broke."""
+    passed: bool | None = None
+    """Whether the whole reply passes the check of its cascade; None where that was not asked, or cannot be told."""
     fault: Fault | None = None
     request_id: str | None = None
 

@@ -12,16 +12,20 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Final
 
+from tierwise.audit.acting import Lean
+from tierwise.audit.dayplan import DayPlan
 from tierwise.audit.grading import Answer, Check, grade, read_check
 from tierwise.audit.sampling import Purpose, Sampled, sample, uniform
-from tierwise.audit.standings import lines_of, selection_of
 from tierwise.core.changes import Change
-from tierwise.core.ledger import Declared, Failed, Fault, Paired, Posted
+from tierwise.core.ledger import Act, Acted, Declared, Failed, Fault, Paired, Posted
 from tierwise.core.planning import Plan, Refused
+from tierwise.core.policy import Policy
 from tierwise.engine.budgets import AsyncBudgets, Warnings
+from tierwise.engine.dayplan import day_plan
 from tierwise.engine.desk import Desk, Opened, Reading
 from tierwise.engine.ledger import AsyncLedger
 from tierwise.engine.listening import Kept, ListeningCaller, SilentCaller
+from tierwise.engine.looking import look
 from tierwise.engine.purse import purses
 from tierwise.engine.relay import Caller, RelayDriver
 from tierwise.engine.shadowing import (
@@ -30,7 +34,6 @@ from tierwise.engine.shadowing import (
     cluster_of,
     comparable,
     comparison_of,
-    margin_of,
     shadow_call,
 )
 from tierwise.errors import LedgerError
@@ -131,6 +134,10 @@ class Auditor:
         """Bytes that candidates in the queue, and those being compared, hold."""
         self._unseen = True
         """Whether claims have not been looked for since the latest pair, or ever."""
+        self._plan = DayPlan()
+        """The rates of the day; those of the day before until they are worked out."""
+        self._seen_policy: Policy | None = None
+        """Under which policy they were looked for."""
         self.ready = asyncio.Event()
         """Set once calls are drawn, or there are none to draw."""
 
@@ -150,11 +157,16 @@ class Auditor:
         if contract is None:
             return None
         cluster = cluster_of(reading) or opened.call_id
-        comparison = comparison_of(planned, contract, cluster=cluster, salt=salt)
+        acting = self._desk.acting
+        comparison = comparison_of(planned, contract, cluster=cluster, salt=salt, alarmed=acting.alarmed)
+        planned_rate = self._plan.rate(comparison.key.id, planned.policy.audit.sample / 100)
+        rate = _rate(planned, acting.lean(contract.name, planned.policy), planned_rate)
+        if rate is None:
+            return None
         line, day = comparison.key.id, reading.at_us // DAY_US
         drawn = sample(
             draw=uniform(Purpose.PAIR, line, cluster, day, salt=salt),
-            rate=planned.policy.audit.sample / 100,
+            rate=rate,
             cluster_has_pair=(line, cluster, day) in self._paired,
         )
         if not isinstance(drawn, Sampled):
@@ -163,7 +175,7 @@ class Auditor:
             reading=reading,
             opened=opened,
             comparison=comparison,
-            probability=drawn.probability,
+            probability=drawn.probability * planned.decision.selection_probability,
             cluster=cluster,
             key_id=key_id,
             outgoing=outgoing,
@@ -189,6 +201,10 @@ class Auditor:
             self._day = place[-1]
             self._paired = {old for old in self._paired if old[-1] >= self._day - 1}
         self._paired.add(place)
+
+    def notice(self) -> None:
+        """Look at all evidence anew, for something else than a pair has come."""
+        self._unseen = True
 
     async def run(self) -> None:
         """Make pairs until it is cancelled; calls on their way are then given up, and recorded as that."""
@@ -219,6 +235,7 @@ class Auditor:
         """The ledger's id, and the pairs that there are of today."""
         today = self._clock() // DAY_US
         with closing(self._read()) as ledger:
+            self._plan = day_plan(ledger, self._desk.book.policy, day=today)
             pairs = evidence(ledger).pairs
             found = {(pair.line, pair.cluster, today) for pair in pairs if pair.at_us // DAY_US == today}
             return ledger_id(ledger), found
@@ -332,28 +349,54 @@ class Auditor:
     async def _keep_looking(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            if not self._unseen:
+            await self._plan_day()
+            policy = self._desk.book.policy
+            if not self._unseen and policy is self._seen_policy:
                 continue
-            self._unseen = False
+            self._unseen, self._seen_policy = False, policy
             try:
-                for entry in await asyncio.to_thread(self.claims):
+                for entry in await asyncio.to_thread(self._look):
                     self._ledger.put(entry)
             except Exception:
                 self._unseen = True
                 log.exception("the audit's evidence cannot be read, and the audit goes on")
 
-    def claims(self) -> list[Declared]:
-        """Look at all evidence, and return what is proven now and was not: its evidence is frozen with that."""
-        policy = self._desk.book.policy
+    async def _plan_day(self) -> None:
+        """Plan the day, once it has begun."""
+        today = self._clock() // DAY_US
+        if today == self._plan.day:
+            return
+        try:
+            self._plan = await asyncio.to_thread(self._planned, today)
+        except LedgerError as error:
+            log.warning("the day cannot be planned, and the rates stay: %s", error)
+
+    def _planned(self, day: int) -> DayPlan:
         with closing(self._read()) as ledger:
-            found = evidence(ledger)
-        lines = lines_of(found.pairs)
-        margins = {name: margin_of(contract) for name, contract in policy.contracts.items()}
-        chosen = selection_of(lines, found.frozen, margins=margins, alpha=policy.audit.error / 100)
-        return [
-            Declared(line=name, at_us=self._clock(), log_e=log_e, pairs=lines[name].pairs)
-            for name, log_e in chosen.new.items()
-        ]
+            return day_plan(ledger, self._desk.book.policy, day=day)
+
+    def _look(self) -> list[Declared | Acted]:
+        with closing(self._read()) as ledger:
+            found = look(ledger, self._desk.book.policy, at_us=self._clock())
+        for entry in found:
+            if isinstance(entry, Acted) and entry.act is Act.ALARMED:
+                log.warning("the verdict on %s is re-opened: %s", entry.task_type, entry.why)
+                self._unseen = True
+        return found
+
+
+def _rate(planned: Plan, lean: Lean | None, rate: float) -> float | None:
+    """The part of the clusters like a call's that give a pair; None where its call is none to compare.
+
+    Where the autopilot sends a type to the cheaper tier, pairs are of the holdback alone, where they cost little: a
+    larger part of it, so that there are as many as before as far as it reaches.
+    """
+    if lean is None:
+        return rate
+    decision = planned.decision
+    if decision.tier != lean.dear or decision.selection_probability == 1:
+        return None
+    return min(1.0, rate / lean.holdback)
 
 
 _NOT_ITS_DOING: Final = frozenset(

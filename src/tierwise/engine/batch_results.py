@@ -67,8 +67,15 @@ class BatchResults:
         """Wait until what was read is durable; of results that broke off, the last line is none."""
         if whole:
             await self._take(self._lines.end())
-        if self._last is not None:
-            await self._ledger.record(self._last)
+        last, self._last = self._last, None
+        if last is not None:
+            await self._ledger.record(last)
+
+    def close(self) -> None:
+        """Hand in what was held back for `end`, where that does not come."""
+        last, self._last = self._last, None
+        if last is not None:
+            self._ledger.put(last)
 
     async def _take(self, lines: Sequence[bytes]) -> None:
         results = iter([result for line in lines if (result := read_result(line)) is not None])

@@ -11,6 +11,7 @@ own, and one entry tells which of the provider's it is, durably, before the call
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -25,8 +26,10 @@ from tierwise.engine.desk import Desk, Item
 from tierwise.engine.endings import why_no_reply
 from tierwise.engine.headers import betas_for
 from tierwise.engine.ledger import AsyncLedger
-from tierwise.errors import MalformedRequest, UpstreamError
+from tierwise.errors import LedgerError, MalformedRequest, UpstreamError
 from tierwise.money import Nanos
+from tierwise.stores.ledger.batches import is_known
+from tierwise.stores.ledger.query import Reader
 from tierwise.wire.batches import BatchBody, created_id, read_batch, rewritten
 from tierwise.wire.requests import rewrite
 
@@ -82,6 +85,7 @@ class BatchDesk:
         ledger: AsyncLedger,
         budgets: AsyncBudgets,
         warnings: Warnings,
+        read: Callable[[], Reader],
         clock: Callable[[], int],
     ) -> None:
         """See batches out.
@@ -91,12 +95,14 @@ class BatchDesk:
             ledger: takes the entries.
             budgets: the accounts.
             warnings: told what accounts come near their limits.
+            read: opens the ledger for reading.
             clock: tells microseconds since 1970 UTC.
         """
         self._desk = desk
         self._ledger = ledger
         self._budgets = budgets
         self._warnings = warnings
+        self._read = read
         self._clock = clock
 
     async def open(
@@ -154,11 +160,13 @@ class BatchDesk:
         """Write down under which id the provider took a batch; its reservations stay until the results are fetched.
 
         Where its reply does not tell the id, nobody can match the results: the reservations are kept as of unknown
-        cost.
+        cost. Where it tells the id of a batch that is known, the provider made none, and bills none.
         """
         batch_id = created_id(reply)
         if batch_id is None:
             await self._end(batch, error="no-usage", fault=Fault.PROVIDER, unbilled=None)
+        elif await asyncio.to_thread(self._knows, batch_id):
+            await self._end(batch, error="repeated", fault=Fault.PROVIDER, unbilled=True)
         else:
             await self._ledger.record(Batched(entry_id=batch.id, at_us=self._clock(), batch_id=batch_id))
 
@@ -176,6 +184,13 @@ class BatchDesk:
         unbilled = True if code == "unreachable" else None
         await self._end(batch, error=code, fault=Fault.PROVIDER, unbilled=unbilled)
         return code
+
+    def _knows(self, batch_id: str) -> bool:
+        try:
+            with closing(self._read()) as reader:
+                return is_known(reader, batch_id)
+        except LedgerError:
+            return False  # results are matched to the first batch of an id anyway
 
     async def _grant(
         self,

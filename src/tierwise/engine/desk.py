@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 
+from tierwise.audit.acting import Acting, draw
 from tierwise.config import Book
 from tierwise.core.attempts import ONLY, Attempt, TryAgain, first_attempt
 from tierwise.core.calibration import UNCALIBRATED, Calibration
 from tierwise.core.call import UNCAPPED, Call
+from tierwise.core.decision import Drawn
 from tierwise.core.exchange import Exchange
 from tierwise.core.lengths import UNKNOWN_LENGTHS, Lengths
 from tierwise.core.planning import Plan, Refused, plan
 from tierwise.core.reserving import Asked, ask, is_counted
+from tierwise.core.routing import cascaded
 from tierwise.core.tasks import TaskRef, continues, conversation_key, name_task
 from tierwise.stores.conversations import Conversations
 from tierwise.values import value
@@ -101,6 +105,8 @@ class Desk:
         """What is known of texts' tokens."""
         self.lengths: Lengths = UNKNOWN_LENGTHS
         """What is known of replies' lengths."""
+        self.acting = Acting()
+        """Where the autopilot sends task types."""
         self._conversations = conversations
         self._clock = clock
         self.new_id = new_id
@@ -162,7 +168,10 @@ class Desk:
             number: which attempt it is by the count of the caller's own library, where that makes them.
         """
         kept = reading.kept or kept
-        planned = plan(reading.call, reading.task, policy=reading.book.policy, kept=kept)
+        drawn = cascaded(reading.call, reading.task, reading.book.policy) if tries_again else None
+        if drawn is None and self.acting.leans:
+            drawn = self._drawn(reading.task, reading.conversation, reading.raw, reading.book)
+        planned = plan(reading.call, reading.task, policy=reading.book.policy, kept=kept, drawn=drawn)
         is_new = kept is None and reading.call.turns <= 1
         if tries_again:
             upstream = reading.book.policy.upstream
@@ -271,7 +280,26 @@ class Desk:
         """
         policy = self.book.policy
         call, body = read_request(raw, headers, counting=counting)
-        return Preview(body=body, plan=plan(call, name_task(call, policy=policy), policy=policy, kept=None))
+        task = name_task(call, policy=policy)
+        drawn = cascaded(call, task, policy) or self._drawn(
+            task, conversation_key(call, task), raw, self.book
+        )
+        return Preview(body=body, plan=plan(call, task, policy=policy, kept=None, drawn=drawn))
+
+    def _drawn(self, task: TaskRef, conversation: str | None, raw: bytes, book: Book) -> Drawn | None:
+        """Draw a tier for a call whose type the autopilot sends elsewhere; one that stands alone by its own text."""
+        acting = self.acting
+        lean = acting.lean(task.type, book.policy)
+        if lean is None:
+            return None
+        cluster = cluster_name(task.run_id, conversation) or blake2b(raw, digest_size=8).hexdigest()
+        return draw(lean, cluster=cluster, salt=acting.salt)
+
+
+def cluster_name(run_id: str | None, conversation: str | None) -> str | None:
+    """Name the run, else the conversation, that a call belongs to, without telling it; None for one alone."""
+    whole = run_id or conversation
+    return None if whole is None else blake2b(whole.encode(), digest_size=8).hexdigest()
 
 
 def _for_openai(book: Book) -> Book:

@@ -49,7 +49,23 @@ def has_credential(headers: Headers, family: Family = "anthropic") -> bool:
 
 def _is_for_openai(name: bytes, value: bytes) -> bool:
     """Whether a header is a credential for OpenAI's API; a key that says it is Anthropic's goes nowhere else."""
-    return name == b"authorization" and not value[7:].lstrip().startswith(b"sk-ant-")
+    return name == b"authorization" and b"sk-ant-" not in value
+
+
+def without_openai_keys(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """The headers of a request for Anthropic's API, without a key that is OpenAI's.
+
+    That is one that says so; and beside an `x-api-key` any `sk-…` that is not Anthropic's, for a caller that brings
+    two keys has one for each provider. Alone, such a key may be another server's that speaks the Messages API.
+    """
+    theirs = _SK_KEY if any(name == b"x-api-key" for name, _ in headers) else _OPENAI_KEY
+    return [
+        (name, value) for name, value in headers if name != b"authorization" or theirs.match(value) is None
+    ]
+
+
+_OPENAI_KEY: Final = re.compile(rb"(?:bearer\s+)?sk-(?:proj|svcacct|admin)-", re.IGNORECASE)
+_SK_KEY: Final = re.compile(rb"(?:bearer\s+)?sk-(?!ant-)", re.IGNORECASE)
 
 
 def credential_id(headers: Headers) -> str:

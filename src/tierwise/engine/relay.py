@@ -6,10 +6,12 @@ The sync driver in `relay_sync` is its twin, without the waiting.
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import closing, suppress
+from dataclasses import replace
 from typing import Final, Protocol
 
 from tierwise.core.attempts import TryAgain
 from tierwise.core.budgets import Claim
+from tierwise.core.cascades import check_of
 from tierwise.core.changes import Change
 from tierwise.core.effects import (
     Answer,
@@ -34,8 +36,10 @@ from tierwise.core.effects import (
     Waited,
 )
 from tierwise.core.ledger import Entry, Fault, SetAside
+from tierwise.core.planning import Plan
 from tierwise.core.settlement import Ending
 from tierwise.engine.budgets import AsyncBudgets, Warnings
+from tierwise.engine.checking import passes
 from tierwise.engine.desk import Opened
 from tierwise.engine.endings import (
     began,
@@ -88,6 +92,9 @@ class Caller(Protocol):
 
 COUNTING_S: Final = 5
 """Longest wait for a count of a prompt, in seconds."""
+
+
+OK: Final = 200
 
 
 class RelayDriver:
@@ -277,6 +284,7 @@ class RelayDriver:
         shown = headers if self._exchange.plan.call.usage_told else without_length(headers)
         self._caller.begin(reply.status, not_again(shown) if last else shown)
         facts: StreamReader | ReplyFacts = ReplyFacts(finished=False)
+        passed: bool | None = None
         try:
             if streams(headers):
                 facts = self._dialect.stream(self._exchange.plan.call)
@@ -284,6 +292,7 @@ class RelayDriver:
             else:
                 self._held = await reply.read()
                 facts = self._dialect.reply(self._held if readable(headers) else b"", reply.status)
+                passed = await self._passes(reply)
         except UpstreamError:
             reply.close()
             return ReplyEnded(ending=self._cut(reply, facts, "stream-broke", Fault.PROVIDER), broke=True)
@@ -291,9 +300,16 @@ class RelayDriver:
             self._cancelled = True
             reply.close()
             return CallerLeft(ending=self._cut(reply, facts, *self._who_left()))
-        return ReplyEnded(
-            ending=ended(known(facts), status=reply.status, headers=headers, at_us=self._clock())
+        ending = ended(known(facts), status=reply.status, headers=headers, at_us=self._clock())
+        return ReplyEnded(ending=ending if passed is None else replace(ending, passed=passed))
+
+    async def _passes(self, reply: Reply) -> bool | None:
+        """Whether a whole reply passes the check that its plan goes on by; None where it goes on by none."""
+        plan = self._exchange.plan
+        check = (
+            check_of(plan, self._exchange.attempt) if isinstance(plan, Plan) and reply.status == OK else None
         )
+        return None if check is None else await asyncio.to_thread(passes, check, self._held)
 
     async def _relay_stream(self, reply: Reply, facts: StreamReader) -> None:
         """Let chunks past; the one with the stream's end, and what follows it, is held until it is recorded."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Final
 
+from tierwise.audit.acting import open_line
 from tierwise.audit.counts import Arm, LineKey
 from tierwise.audit.sampling import Purpose, uniform
 from tierwise.audit.verdicts import CHECKED_MARGIN
@@ -20,7 +21,7 @@ from tierwise.core.planning import Plan, plan
 from tierwise.core.policy import Budget, Contract, Policy
 from tierwise.core.reserving import Asking, ask
 from tierwise.core.tasks import TaskRef
-from tierwise.engine.desk import Opened, Reading
+from tierwise.engine.desk import Opened, Reading, cluster_name
 from tierwise.money import Nanos
 from tierwise.wire.contents import measure
 from tierwise.wire.requests import Body
@@ -51,8 +52,7 @@ class Shadow:
 
 def cluster_of(reading: Reading) -> str | None:
     """Name the run, else the conversation, that a call belongs to, without telling it; None for one alone."""
-    whole = reading.task.run_id or reading.conversation
-    return None if whole is None else blake2b(whole.encode(), digest_size=8).hexdigest()
+    return cluster_name(reading.task.run_id, reading.conversation)
 
 
 def comparable(planned: Plan, body: Body) -> Contract | None:
@@ -64,28 +64,42 @@ def comparable(planned: Plan, body: Body) -> Contract | None:
     """
     call, policy = planned.call, planned.policy
     contract = policy.contracts.get(planned.task.type) if planned.task.type is not None else None
-    if contract is None or not contract.shadow or planned.decision.tier is None or not planned.decision.acts:
+    if contract is None or not contract.shadow or contract.cascade:
+        return None
+    if planned.decision.tier is None or not planned.decision.acts:
         return None
     if call.thread or call.fallbacks or len(policy.tiers) < 2 or not _RUN_ELSEWHERE.isdisjoint(body.fields):
         return None
     return contract
 
 
-def comparison_of(planned: Plan, contract: Contract, *, cluster: str, salt: str) -> Comparison:
-    """Return what a planned call is compared with, if it is."""
+def comparison_of(
+    planned: Plan,
+    contract: Contract,
+    *,
+    cluster: str,
+    salt: str,
+    alarmed: frozenset[str] = frozenset(),
+) -> Comparison:
+    """Return what a planned call is compared with, if it is; lines in `alarmed` are closed."""
     tier, policy = planned.decision.tier, planned.policy
     assert tier is not None
     names = list(policy.tiers)
     other = _other_tier(tier, names, cluster=cluster, salt=salt)
     on_dear = names.index(tier) < names.index(other)
     dear, cheap = (tier, other) if on_dear else (other, tier)
-    key = LineKey(
+    key = open_line(line_key(policy, contract, dear=dear, cheap=cheap), alarmed)
+    return Comparison(own_tier=tier, other_tier=other, on_dear=on_dear, key=key)
+
+
+def line_key(policy: Policy, contract: Contract, *, dear: str, cheap: str) -> LineKey:
+    """Name the first line of evidence on a type and two tiers, as the policy has them."""
+    return LineKey(
         task_type=contract.name,
         dear=_arm(policy, contract, dear),
         cheap=_arm(policy, contract, cheap),
         check_version=_check_version(contract),
     )
-    return Comparison(own_tier=tier, other_tier=other, on_dear=on_dear, key=key)
 
 
 def margin_of(contract: Contract) -> float:

@@ -1,33 +1,50 @@
 """Where the audit stands by a ledger: all pairs, read and looked at together with the policy and its traffic."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Final
 
+from tierwise.audit.acting import alarmed_lines, remembered
 from tierwise.audit.standings import Audit, Traffic, stand
 from tierwise.audit.verdicts import Rules
 from tierwise.core.policy import Policy
 from tierwise.engine.shadowing import margin_of
 from tierwise.money import Nanos
+from tierwise.stores.ledger.acts import acts
 from tierwise.stores.ledger.pairs import DAY_US, DaySpend, evidence, is_audit, spend
 from tierwise.stores.ledger.query import Reader
+
+NOTHING_CLAIMED: Final[Mapping[str, float]] = MappingProxyType({})
 
 LOOKS_BACK_DAYS: Final = 7
 """The days before today over which a type's traffic is averaged."""
 
 
-def audit_of(ledger: Reader, policy: Policy, *, at_us: int) -> Audit:
-    """Look at all evidence of a ledger."""
+def audit_of(
+    ledger: Reader, policy: Policy, *, at_us: int, claimed: Mapping[str, float] = NOTHING_CLAIMED
+) -> Audit:
+    """Look at all evidence of a ledger.
+
+    Args:
+        ledger: to read.
+        policy: of now.
+        at_us: now, in microseconds since 1970 UTC.
+        claimed: the ln E of lines that are declared and not yet in the ledger.
+    """
     today = at_us // DAY_US
     with ledger.snapshot():
         found = evidence(ledger)
+        acted = acts(ledger)
         spent = spend(ledger, since_day=today - LOOKS_BACK_DAYS)
     return stand(
         found.pairs,
-        found.frozen,
+        {**claimed, **found.frozen},
         traffic=traffic_of(spent, today=today),
         margins={name: margin_of(contract) for name, contract in policy.contracts.items()},
         rules=Rules(alpha=policy.audit.error / 100),
+        remembered=remembered(acted),
+        closed=alarmed_lines(acted),
     )
 
 

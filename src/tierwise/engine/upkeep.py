@@ -1,9 +1,10 @@
 """What a gateway does beside its calls: it takes in what others tell the ledger, and lets go of what is over.
 
-Each second, the settlements and top-ups that were written by hand or by another gateway reach the budgets. Each
-minute, reservations of unknown cost that were kept for long enough (items of Message Batches for as long as their
-results can be fetched) are posted as assumed, accounts of ended windows are forgotten, and what texts' tokens and
-replies' lengths were is learned again. The ledger stays open; where it cannot be read, it is opened again.
+Each second, the settlements and top-ups that were written by hand or by another gateway reach the budgets, and the
+acts of the audit, its own and others', the desk. Each minute, reservations of unknown cost that were kept for long
+enough (items of Message Batches for as long as their results can be fetched) are posted as assumed, accounts of ended
+windows are forgotten, and what texts' tokens and replies' lengths were is learned again. The ledger stays open; where
+it cannot be read, it is opened again.
 """
 
 import logging
@@ -13,9 +14,12 @@ from contextlib import contextmanager
 from typing import Final, Protocol
 
 from tierwise.core.ledger import Entry, Settled, ToppedUp
+from tierwise.engine.autopilot import acting_of, follows_acts
 from tierwise.engine.budgets import BudgetStore
 from tierwise.engine.desk import Desk
 from tierwise.errors import BudgetStoreError, LedgerError
+from tierwise.stores.ledger.acts import count_acts
+from tierwise.stores.ledger.batches import ITEMS_FOR_S
 from tierwise.stores.ledger.learning import calibration, lengths
 from tierwise.stores.ledger.query import Reader
 from tierwise.stores.ledger.reservations import overdue, told_since
@@ -30,10 +34,6 @@ FAREWELL_S: Final = 5.0
 FORGOTTEN_AFTER_S: Final = 3600
 """How long after its window an account is still held, beside the longest wait for money: no call takes as long from
 its reading to its claim."""
-
-
-ITEMS_FOR_S: Final = 30 * 86_400
-"""How long an item of a Message Batch is kept at least: its result can be fetched for 29 days."""
 
 
 class Forgetful(Protocol):
@@ -76,6 +76,8 @@ class Upkeep:
         self._forgetful = forgetful
         self._desk = desk
         self._clock = clock
+        self._acts = -1
+        """How many acts the desk knows."""
         self._reader: Reader | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tierwise-upkeep", daemon=True)
@@ -101,6 +103,17 @@ class Upkeep:
                 self._tell(entry)
             except BudgetStoreError as error:  # the others are told all the same
                 log.error("%s", error)  # noqa: TRY400 — no traceback: the sentence is the news
+
+    def follow(self) -> None:
+        """Tell the desk where acts send its task types, if any act or the policy is new."""
+        policy = self._desk.book.policy
+        if not follows_acts(policy):
+            return
+        with self._ledger() as ledger:
+            number = count_acts(ledger)
+            if number != self._acts or policy is not self._desk.acting.policy:
+                self._desk.acting = acting_of(ledger, policy)
+                self._acts = number
 
     def round(self) -> None:
         """Do what is done each minute."""
@@ -158,14 +171,16 @@ class Upkeep:
             self._let_go()
 
     def _look(self) -> None:
-        ticks = 0
-        while not self._stop.wait(TICK_S):
+        ticks, wait_s = -1, 0.0
+        while not self._stop.wait(wait_s):
             try:
-                self.tick()
-                if ticks % ROUND_TICKS == 0:
-                    self.round()
+                if ticks >= 0:
+                    self.tick()
+                    if ticks % ROUND_TICKS == 0:
+                        self.round()
+                self.follow()
             except LedgerError as error:
                 log.warning("the ledger cannot be read for upkeep: %s", error)
             except Exception:
                 log.exception("upkeep failed, and goes on")
-            ticks += 1
+            ticks, wait_s = ticks + 1, TICK_S

@@ -15,6 +15,7 @@ from tierwise.gateway.errors import answer_error, turn_away
 from tierwise.gateway.messages import Parts, messages
 from tierwise.gateway.models import MODELS, models
 from tierwise.gateway.openai import is_openai, openai_family
+from tierwise.gateway.outcomes import outcomes
 from tierwise.gateway.passthrough import pass_through
 
 log = logging.getLogger("tierwise.gateway")
@@ -55,6 +56,8 @@ class Gateway:
                 )
             elif path.startswith("/v1/") and is_openai(scope, parts):
                 await openai_family(scope, receive, noted, parts)
+            elif path == "/tierwise/outcomes" and scope["method"] == "POST":
+                await outcomes(scope, receive, noted, parts)
             elif is_of_batches(path):
                 await batches(scope, receive, noted, parts)
             elif path == MODELS or path.startswith(MODELS + "/"):

@@ -20,7 +20,7 @@ from tierwise.gateway.asgi import LARGEST_BATCH, Receive, Scope, Send, answer
 from tierwise.gateway.door import Stopped, Visitor, stopped_by_type, stopped_on_the_way
 from tierwise.gateway.errors import answer_error, turn_away
 from tierwise.gateway.intake import BodyRefused, CallerLeftEarly, read_body
-from tierwise.gateway.messages import Parts, headers_for, target
+from tierwise.gateway.messages import Parts, as_another_call, headers_for, target
 from tierwise.gateway.passthrough import relay
 from tierwise.stores.ledger.batches import is_of
 from tierwise.upstream.port import Outgoing, Reply
@@ -107,7 +107,8 @@ def _of_budget(denied: Denied, at_us: int) -> tuple[tuple[bytes, bytes], ...]:
 
 async def _send_out(scope: Scope, send: Send, parts: Parts, visitor: Visitor, opened: OpenedBatch) -> None:
     try:
-        reply = await parts.upstream.send(_outgoing(scope, parts, visitor, opened.body, opened.betas))
+        outgoing = _outgoing(scope, parts, visitor, opened.body, opened.betas)
+        reply = await parts.upstream.send(as_another_call(outgoing))
         with closing(reply):
             body = await reply.read()
     except UpstreamError as error:
@@ -147,20 +148,21 @@ async def _relay_results(batch_id: str, reply: Reply, send: Send, parts: Parts) 
         clock=parts.clock,
     )
     headers = returned_headers(reply.headers)
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     held = b""
     try:
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         async for chunk in reply.chunks():
             if held:
                 await send({"type": "http.response.body", "body": held, "more_body": True})
             await results.take(chunk)
             held = chunk
+        await results.end(whole=True)
     except UpstreamError:
         await results.end(whole=False)
         return  # the server closes the connection: the caller must not take the body for a whole one
     finally:
         reply.close()
-    await results.end(whole=True)
+        results.close()
     await send({"type": "http.response.body", "body": held, "more_body": False})
 
 

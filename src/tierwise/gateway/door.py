@@ -63,6 +63,13 @@ class Door:
             return NO_PROVIDER_KEY if family == "anthropic" else NO_OPENAI_KEY
         return Visitor(client.name, client)
 
+    def hear(self, headers: Headers, clients: Sequence[Client]) -> Visitor | Stopped:
+        """Let in who tells outcomes, or say why not: that spends nothing, and needs no key for the provider."""
+        if not self.guarded and not clients:
+            return Visitor(credential_id(headers))
+        client = client_of(headers, clients)
+        return UNKNOWN_KEY if client is None else Visitor(client.name, client)
+
     def shows(self, headers: Headers, clients: Sequence[Client]) -> bool:
         """Whether a request may see how the gateway is."""
         return self.private or client_of(headers, clients) is not None

@@ -20,8 +20,10 @@ from tierwise.engine.headers import (
     outgoing_to_openai,
     own_headers,
     readable_headers,
+    without_openai_keys,
 )
 from tierwise.engine.ledger import AsyncLedger
+from tierwise.engine.monitoring import Monitor, Watched
 from tierwise.engine.relay import Caller, RelayDriver
 from tierwise.errors import MalformedRequest, UnsupportedRequest
 from tierwise.gateway.asgi import Receive, Scope, Send
@@ -62,6 +64,8 @@ class Parts:
     """Conversations that other gateways may know; None where there is no other."""
     auditor: Auditor | None = None
     """Compares tiers in the background; None compares nothing."""
+    monitor: Monitor | None = None
+    """Checks replies in the background; None checks none."""
     openai: Upstream | None = None
     """Where calls of OpenAI's clients go; None serves none."""
     openai_key: str | None = None
@@ -106,15 +110,18 @@ async def messages(
     caller = AsgiCaller(send, family)
     request = _Request(scope, parts, visitor, caller, reading)
     candidate = _candidate(request, opened)
+    watched = None if parts.monitor is None else parts.monitor.consider(opened)
     watch = _watch(receive, caller)
     parts.meters.in_flight += 1
     try:
-        await _attempts(request, opened, candidate)
+        await _attempts(request, opened, candidate, watched)
     finally:
         parts.meters.in_flight -= 1
         watch.cancel()
     if parts.auditor is not None and candidate is not None:
         parts.auditor.offer(candidate)
+    if parts.monitor is not None and watched is not None:
+        parts.monitor.offer(watched)
     return None
 
 
@@ -138,14 +145,17 @@ def _candidate(request: _Request, opened: Opened) -> Candidate | None:
         request.reading,
         opened,
         key_id=request.visitor.key_id,
-        outgoing=lambda changes: _again(_outgoing(request, opened, changes)),
+        outgoing=lambda changes: as_another_call(_outgoing(request, opened, changes)),
     )
 
 
-async def _attempts(request: _Request, opened: Opened, candidate: Candidate | None) -> None:
+async def _attempts(
+    request: _Request, opened: Opened, candidate: Candidate | None, watched: Watched | None
+) -> None:
     """Make one attempt after the other, until one has a reply that is passed on."""
     parts, caller = request.parts, request.caller
     first: Caller = caller if candidate is None else candidate.listen(caller)
+    first = first if watched is None else watched.listen(first)
     taker = first
     while True:
         driver = await _attempt(request, opened, taker)
@@ -232,7 +242,7 @@ def _outgoing(request: _Request, opened: Opened, changes: tuple[Change, ...]) ->
     )
 
 
-def _again(outgoing: Outgoing) -> Outgoing:
+def as_another_call(outgoing: Outgoing) -> Outgoing:
     """The same request as another call: without the key by which the provider would give the first one's reply."""
     headers = [(name, value) for name, value in outgoing.headers if name != b"idempotency-key"]
     return replace(outgoing, headers=headers)
@@ -254,7 +264,10 @@ def headers_for(
 ) -> list[tuple[bytes, bytes]]:
     """The headers that go to the provider for a visitor: a client's key stays here."""
     replaces = visitor.client is not None
-    return outgoing_headers(scope["headers"], key=parts.key, betas=betas, replaces=replaces)
+    headers = scope["headers"]
+    if parts.desk.book.policy.openai is not None:
+        headers = without_openai_keys(headers)
+    return outgoing_headers(headers, key=parts.key, betas=betas, replaces=replaces)
 
 
 def to_openai(scope: Scope, parts: Parts, visitor: Visitor, *, body: bytes, address: int = 0) -> Outgoing:

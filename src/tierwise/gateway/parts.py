@@ -18,6 +18,7 @@ from tierwise.engine.budgets import Warnings
 from tierwise.engine.clock import call_ids, now_us
 from tierwise.engine.desk import Desk
 from tierwise.engine.ledger import LoopLedger
+from tierwise.engine.monitoring import Monitor
 from tierwise.gateway.door import Door, is_loopback
 from tierwise.gateway.messages import Parts
 from tierwise.gateway.meters import Meters
@@ -26,6 +27,7 @@ from tierwise.gateway.reload import PolicyFile
 from tierwise.gateway.warn_post import WarnPost
 from tierwise.stores.conversations import Conversations
 from tierwise.stores.ledger.opening import open_ledger, read_ledger, shown
+from tierwise.stores.ledger.query import Reader
 from tierwise.upstream.client import open_upstream
 
 
@@ -92,6 +94,10 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
     post = None if warn_url is None else WarnPost(warn_url)
     policy_file = None if settings.policy_path is None else PolicyFile(settings.policy_path, desk)
     budgets = balances.for_loop()
+
+    def read() -> Reader:
+        return read_ledger(settings.ledger)
+
     warnings = Warnings(None if post is None else post.tell)
     parts = Parts(
         desk=desk,
@@ -99,8 +105,10 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
         budgets=budgets,
         conversations=balances.conversations(),
         warnings=warnings,
-        batches=BatchDesk(desk=desk, ledger=ledger, budgets=budgets, warnings=warnings, clock=now_us),
-        read=lambda: read_ledger(settings.ledger),
+        batches=BatchDesk(
+            desk=desk, ledger=ledger, budgets=budgets, warnings=warnings, read=read, clock=now_us
+        ),
+        read=read,
         upstream=upstream,
         meters=Meters(),
         clock=now_us,
@@ -111,7 +119,8 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
         health=lambda: _health(settings, parts, policy_file, balances),
     )
     parts.auditor = _auditor(parts, settings, new_id)
-    beside = [*_beside(parts.auditor, policy_file, post)]
+    parts.monitor = _monitor(parts, parts.auditor, new_id)
+    beside = [parts.monitor.run(), *_beside(parts.auditor, policy_file, post)]
     if settings.key_file is not None:
         beside.append(KeyFile(settings.key_file, settings.key, partial(setattr, parts, "key")).watch())
     if settings.openai_key_file is not None:
@@ -145,6 +154,14 @@ def _auditor(parts: Parts, settings: Settings, new_id: Callable[[], str]) -> Aud
         new_id=new_id,
         read=lambda: read_ledger(settings.ledger),
     )
+
+
+def _monitor(parts: Parts, auditor: Auditor, new_id: Callable[[], str]) -> Monitor:
+    def put(entry: Entry) -> None:
+        parts.ledger.put(entry)
+        auditor.notice()
+
+    return Monitor(desk=parts.desk, put=put, clock=parts.clock, new_id=new_id)
 
 
 def _beside(

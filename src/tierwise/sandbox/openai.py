@@ -1,6 +1,7 @@
 """The sandbox's OpenAI-compatible side: POST /v1/chat/completions and /v1/responses, faults and a bill of its own.
 
-`GET /sandbox/openai/billing` tells the bill. Faults are those of `faults`, but for refusals.
+`GET /sandbox/openai/billing` tells the bill. Faults are those of `faults`, but for refusals, which are refused; the
+limit of requests a minute and the latency are the sandbox's own.
 """
 
 from typing import Any, Final, NamedTuple
@@ -74,15 +75,19 @@ class OpenAI:
     ) -> None:
         if not headers.get(b"authorization", b"").startswith(b"Bearer "):
             raise ApiError(status=401, message="You didn't provide an API key.")
+        self._provider.limit.admit()
         text = last_text(body, kind)
         asked = directive.find(text, body).get("fault") or headers.get(b"x-sandbox-fault", b"").decode()
         fault = self._provider.fault_of(asked, text)
         if fault.error is not None:
             raise fault.error
+        if fault.refusal is not None:
+            raise invalid("x-sandbox-fault: refusals are played on /v1/messages alone")
         answer = compose(body, kind=kind, request_id=request_id, text=text, cached=self._cached(body, kind))
         entry = _Entry(self.bill, answer, headers)
         try:
-            if fault.first_seconds and await wire.client.leaves_within(fault.first_seconds):
+            pause = self._provider.settings.latency_seconds + fault.first_seconds
+            if pause and await wire.client.leaves_within(pause):
                 entry.close("left")
             elif body.get("stream"):
                 await _Stream(wire, entry, fault, self._provider.settings.event_gap_seconds).run(answer)
@@ -149,8 +154,8 @@ def _told(headers: Headers) -> dict[str, str]:
 
 
 async def _whole(send: Send, answer: Answer, entry: _Entry, fault: Fault) -> None:
-    body = whole(answer, usage=not fault.no_usage)
-    headers = _headers(answer, b"application/json")
+    body = whole(answer, usage=not fault.no_usage, later=fault.unknown_fields)
+    headers = _headers(answer, b"application/json", fault)
     if fault.break_kind == "error-after":
         entry.close("error", billed=False)
         raise ApiError(status=500, message="The server had an error.")
@@ -175,9 +180,9 @@ class _Stream:
 
     async def run(self, answer: Answer) -> None:
         fault, entry = self._fault, self._entry
-        headers = _headers(answer, b"text/event-stream; charset=utf-8")
+        headers = _headers(answer, b"text/event-stream; charset=utf-8", fault)
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-        events = list(frames(answer, usage=not fault.no_usage))
+        events = list(frames(answer, usage=not fault.no_usage, later=fault.unknown_fields))
         broken = fault.break_kind is not None and fault.break_after < len(events)
         for place, frame in enumerate(events[: fault.break_after] if broken else events):
             if await self._left_before(place):
@@ -203,12 +208,13 @@ class _Stream:
         await self._send({"type": "http.response.body", "body": rest, "more_body": not failed})
 
 
-def _headers(answer: Answer, kind: bytes) -> HeaderList:
-    return [
+def _headers(answer: Answer, kind: bytes, fault: Fault) -> HeaderList:
+    headers = [
         (b"content-type", kind),
         (b"x-request-id", answer.id.encode()),
         (b"openai-version", b"2020-10-01"),
     ]
+    return [*headers, (b"openai-sandbox-later", b"kept")] if fault.unknown_fields else headers
 
 
 def _decoded(raw: bytes) -> dict[str, Any]:

@@ -59,10 +59,11 @@ def compose(body: Object, *, kind: str, request_id: str, text: str, cached: int)
         raise ApiError(status=404, message=f"The model `{body.get('model')}` does not exist")
     asked = directive.find(text, body)
     wanted = _pieces(body, kind, directive.number(asked, "output_tokens"))
-    thinking = directive.number(asked, "thinking_tokens") or 0
     cap = _cap(body, kind)
-    room = max(0, (MOST_WORDS if cap is None else cap) - thinking)
-    pieces = wanted[:room]
+    room = MOST_WORDS if cap is None else cap
+    meant = directive.number(asked, "thinking_tokens") or 0
+    thinking = min(meant, room)
+    pieces = wanted[: room - thinking]
     choices = body.get("n") or 1
     prompt = prompt_tokens(body, kind)
     return Answer(
@@ -71,11 +72,11 @@ def compose(body: Object, *, kind: str, request_id: str, text: str, cached: int)
         body=body,
         model=served,
         pieces=tuple(pieces),
-        cut=len(pieces) < len(wanted),
+        cut=thinking < meant or len(pieces) < len(wanted),
         tokens=Tokens(
             prompt=prompt,
             cached=min(cached, prompt),
-            output=choices * (len(pieces) + min(thinking, cap if cap is not None else thinking)),
+            output=choices * (len(pieces) + thinking),
             reasoning=choices * thinking,
         ),
     )
@@ -131,25 +132,35 @@ def _example(schema: Mapping[str, Any]) -> Any:
             return "Acme"
 
 
-def whole(answer: Answer, *, usage: bool = True) -> bytes:
-    """The JSON body of a reply."""
+def whole(answer: Answer, *, usage: bool = True, later: bool = False) -> bytes:
+    """The JSON body of a reply; `later` adds a field of a later API."""
+    added: dict[str, Any] = dict(LATER) if later else {}
     if answer.kind == "responses":
-        return msgspec.json.encode(_response(answer, usage=usage))
+        return msgspec.json.encode(_response(answer, usage=usage) | added)
     choices = [
         {"index": index, "message": _said(answer), "finish_reason": _finish(answer), "logprobs": None}
         for index in range(answer.body.get("n") or 1)
     ]
-    fields = {**_envelope(answer, "chat.completion"), "choices": choices}
+    fields = {**_envelope(answer, "chat.completion"), "choices": choices, **added}
     return msgspec.json.encode(fields | ({"usage": _chat_usage(answer)} if usage else {}))
 
 
-def frames(answer: Answer, *, usage: bool = True) -> Iterator[Frame]:
-    """The events of a stream."""
-    return (
-        _response_frames(answer, usage=usage)
-        if answer.kind == "responses"
-        else _chat_frames(answer, usage=usage)
-    )
+LATER: Final[Mapping[str, Any]] = {"sandbox_later": {"kept": True}}
+"""A field that no API has yet."""
+
+
+def frames(answer: Answer, *, usage: bool = True, later: bool = False) -> Iterator[Frame]:
+    """The events of a stream; `later` puts a comment and a chunk, or an event, of a later API before them."""
+    if answer.kind == "chat":
+        if later:
+            nothing: list[Any] = []
+            fields = {**_envelope(answer, "chat.completion.chunk"), "choices": nothing, **LATER}
+            yield Frame(b": later\n\ndata: " + msgspec.json.encode(fields) + b"\n\n", 0)
+        yield from _chat_frames(answer, usage=usage)
+    else:
+        if later:
+            yield _event({"type": "response.sandbox_later", **LATER}, 0)
+        yield from _response_frames(answer, usage=usage, first=int(later))
 
 
 def error_frame(answer: Answer, message: str) -> bytes:
@@ -268,7 +279,7 @@ def _part(text: str) -> dict[str, Any]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
-def _response_frames(answer: Answer, *, usage: bool) -> Iterator[Frame]:
+def _response_frames(answer: Answer, *, usage: bool, first: int = 0) -> Iterator[Frame]:
     place = {"item_id": f"msg_{answer.id}", "output_index": 0, "content_index": 0}
     ended = "response.incomplete" if answer.cut else "response.completed"
     before = answer.tokens.reasoning
@@ -296,7 +307,7 @@ def _response_frames(answer: Answer, *, usage: bool) -> Iterator[Frame]:
         ({"type": "response.output_item.done", "output_index": 0, "item": _item(answer)}, all_sent),
         ({"type": ended, "response": _response(answer, usage=usage)}, all_sent),
     ]
-    for number, (event, tokens) in enumerate(events):
+    for number, (event, tokens) in enumerate(events, start=first):
         yield Frame(_event(event, number).data, tokens)
 
 

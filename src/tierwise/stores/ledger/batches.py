@@ -10,6 +10,9 @@ from tierwise.stores.ledger.query import Reader
 AT_ONCE: Final = 500
 """Items that one query asks for."""
 
+ITEMS_FOR_S: Final = 30 * 86_400
+"""How long an item is kept at least, in seconds: its result can be fetched for 29 days."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentItem:
@@ -26,7 +29,8 @@ class SentItem:
 def open_items(ledger: Reader, batch_id: str, custom_ids: Sequence[str]) -> dict[str, SentItem]:
     """Return those items of a batch that the ledger has, by their custom ids, whose ending nobody has told yet.
 
-    What was settled without an ending, by a person or as assumed, has its cost already: it is left out.
+    Of several batches under one id, the items of the first count: the provider has and bills one. What was settled
+    without an ending, by a person or as assumed, has its cost already: it is left out.
 
     Args:
         ledger: to read.
@@ -37,7 +41,7 @@ def open_items(ledger: Reader, batch_id: str, custom_ids: Sequence[str]) -> dict
         LedgerUnavailable: it cannot be read.
     """
     wanted = {custom_id[:LONGEST_ID]: custom_id for custom_id in custom_ids}
-    query = _OPEN_ITEMS.format(places=", ".join("?" * len(wanted)))
+    query = _OPEN_ITEMS.format(places=", ".join("?" * len(wanted)), position=ledger.dialect.position)
     return {
         wanted[row["custom_id"]]: SentItem(
             call_id=row["call_id"],
@@ -50,6 +54,15 @@ def open_items(ledger: Reader, batch_id: str, custom_ids: Sequence[str]) -> dict
     }
 
 
+def is_known(ledger: Reader, batch_id: str) -> bool:
+    """Tell whether the ledger has a batch under an id of the provider's.
+
+    Raises:
+        LedgerUnavailable: it cannot be read.
+    """
+    return next(ledger.rows(_KNOWN, (batch_id,)), None) is not None
+
+
 def is_of(ledger: Reader, batch_id: str, key_id: str) -> bool:
     """Tell whether a batch was made with a credential, as far as the ledger has it.
 
@@ -59,6 +72,8 @@ def is_of(ledger: Reader, batch_id: str, key_id: str) -> bool:
     return next(ledger.rows(_OF_KEY, (batch_id, key_id)), None) is not None
 
 
+_KNOWN: Final = "SELECT 1 FROM entries WHERE batch_id = ? AND kind = 'batched' LIMIT 1"
+
 _OF_KEY: Final = """
 SELECT 1 FROM entries AS b JOIN entries AS d ON d.batch_id = b.call_id AND d.kind = 'decided'
 WHERE b.batch_id = ? AND b.kind = 'batched' AND d.key_id = ? LIMIT 1
@@ -66,9 +81,13 @@ WHERE b.batch_id = ? AND b.kind = 'batched' AND d.key_id = ? LIMIT 1
 
 _OPEN_ITEMS: Final = """
 SELECT d.call_id, d.custom_id, d.at_us, d.requested_model, d.decided_model, d.acts
-FROM entries AS b JOIN entries AS d ON d.batch_id = b.call_id AND d.kind = 'decided'
-WHERE b.batch_id = ? AND b.kind = 'batched' AND d.custom_id IN ({places})
+FROM entries AS d
+WHERE d.batch_id = (
+    SELECT call_id FROM entries WHERE batch_id = ? AND kind = 'batched' ORDER BY {position} + 0 LIMIT 1
+)
+AND d.kind = 'decided' AND d.custom_id IN ({places})
 AND NOT EXISTS (
     SELECT 1 FROM entries AS e WHERE e.call_id = d.call_id AND e.kind IN ('posted', 'failed', 'settled')
 )
 """
+"""The sum keeps a planner from walking all entries by their position, which looks cheap to it."""

@@ -22,6 +22,8 @@ class Evidence:
     """In their order, each with its outcome by now; a cluster gives a line one a day, whoever made it."""
     frozen: dict[str, float]
     """The ln E of the lines that were declared proven, by their id."""
+    declared_us: dict[str, int]
+    """When they were declared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,7 @@ def evidence(ledger: Reader) -> Evidence:
     return Evidence(
         pairs=tuple(_outcome(pair, graded.get(pair.pair_id)) for pair in _one_a_day(entries)),
         frozen={entry.line: entry.log_e for entry in entries if isinstance(entry, Declared)},
+        declared_us={entry.line: entry.at_us for entry in entries if isinstance(entry, Declared)},
     )
 
 

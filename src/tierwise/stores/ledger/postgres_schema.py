@@ -220,6 +220,13 @@ MIGRATIONS: Final[tuple[LiteralString, ...]] = (
     LEFT JOIN entries AS b ON b.call_id = d.batch_id AND b.kind = 'batched'
     WHERE d.kind = 'decided';
     """,
+    """
+    CREATE INDEX entries_outcomes ON entries (seq) WHERE kind = 'outcome';
+    """,
+    """
+    CREATE INDEX entries_acted ON entries (seq) WHERE kind = 'acted';
+    CREATE INDEX entries_checked ON entries (seq) WHERE kind = 'checked';
+    """,
 )
 """In order. The table `tierwise_schema` counts those that a database has. Each only adds, so that gateways which run
 already can go on writing."""

@@ -2,8 +2,10 @@
 
 A call is deleted whole, when every entry of it is older than a day's beginning and nothing can be told of it any more:
 its cost is known, or it has neither an ending nor a reservation, so that it was lost with its gateway. A call of
-unknown cost stays until it is settled. Top-ups stay, and so does the audit's evidence. Reports, balances and the laws
-of `verification` hold the same before and after, but a deleted call's report is by whole days, and nothing explains it.
+unknown cost stays until it is settled, and an item of a Message Batch for as long as its result may still come. Top-ups
+stay, and so do the audit's evidence and the provider's ids of batches; outcomes go when they are as old. Reports,
+balances and the laws of `verification` hold the same before and after, but a deleted call's report is by whole days,
+and nothing explains it.
 """
 
 # ruff: noqa: S608 — the texts are of our own making, and values are parameters
@@ -12,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tierwise.stores.ledger import summary
+from tierwise.stores.ledger.batches import ITEMS_FOR_S
 from tierwise.stores.ledger.folds import OF_PRUNED
 from tierwise.stores.ledger.query import Reader, Writer
 
@@ -39,7 +42,8 @@ def prune(ledger: Writer, before_us: int, *, batch: int = BATCH) -> Pruned:
     Args:
         ledger: to prune.
         before_us: in microseconds since 1970 UTC, rounded down to the beginning of its day; a call that is in flight
-            and not under a budget must not be older.
+            and not under a budget must not be older, unless it is an item of a batch, whose result may come for
+            `ITEMS_FOR_S`.
         batch: how many calls one transaction deletes.
 
     Raises:
@@ -53,6 +57,7 @@ def prune(ledger: Writer, before_us: int, *, batch: int = BATCH) -> Pruned:
         reached, some_calls, some_entries = _prune_batch(ledger, before_us, reached, batch)
         calls += some_calls
         entries += some_entries
+    entries += _prune_outcomes(ledger, before_us)
     summary.drop_empty(ledger)
     return Pruned(before_us=before_us, calls=calls, entries=entries)
 
@@ -62,7 +67,7 @@ def closed_before(ledger: Reader, before_us: int) -> int:
     before_us = before_us // _DAY_US * _DAY_US
     query = f"SELECT count(*) AS calls FROM ({_closed(ledger)}) AS closed"
     with ledger.snapshot():
-        (row,) = ledger.rows(query, (before_us, -1, 0, before_us, summary.end(ledger)))
+        (row,) = ledger.rows(query, (before_us, -1, 0, before_us, summary.end(ledger), before_us))
     return row["calls"]
 
 
@@ -74,7 +79,9 @@ def _prune_batch(
     with ledger.transaction():
         summary.summarize(ledger)
         query = f"{_closed(ledger)} ORDER BY d.at_us, d.{column} LIMIT ?"
-        found = list(ledger.rows(query, (before_us, *after, before_us, summary.end(ledger), batch)))
+        found = list(
+            ledger.rows(query, (before_us, *after, before_us, summary.end(ledger), before_us, batch))
+        )
         if not found:
             return None, 0, 0
         for row in found:
@@ -85,8 +92,23 @@ def _prune_batch(
     return (found[-1]["at_us"], found[-1]["position"]), len(found), entries
 
 
+def _prune_outcomes(ledger: Writer, before_us: int) -> int:
+    """Delete the outcomes that were told before a time; return how many there were. They add nothing to any sum."""
+    with ledger.transaction():
+        ledger.run(
+            f"INSERT INTO pruning (call_id) SELECT call_id FROM entries "
+            f"WHERE kind = 'outcome' AND at_us < ? AND {ledger.dialect.position} <> ?",
+            (before_us, summary.end(ledger)),
+        )
+        outcomes = ledger.run(
+            "DELETE FROM entries WHERE kind = 'outcome' AND call_id IN (SELECT call_id FROM pruning)"
+        )
+        ledger.run("DELETE FROM pruning")
+    return outcomes
+
+
 def _closed(ledger: Reader) -> str:
-    return _CLOSED.format(position=ledger.dialect.position)
+    return _CLOSED.format(position=ledger.dialect.position, items_for_us=ITEMS_FOR_S * 1_000_000)
 
 
 _CLOSED: Final = """
@@ -102,6 +124,10 @@ AND (
     )
     OR NOT EXISTS (
         SELECT 1 FROM entries AS o WHERE o.call_id = d.call_id AND o.kind IN ('set-aside', 'posted', 'failed')
+    )
+    AND NOT EXISTS (
+        SELECT 1 FROM entries AS b
+        WHERE b.call_id = d.batch_id AND b.kind = 'batched' AND d.at_us + {items_for_us} > ?
     )
 )
 """

@@ -6,13 +6,16 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from tierwise.core.ledger import (
+    Acted,
     Audited,
     Batched,
+    Checked,
     Decided,
     Declared,
     Entry,
     Failed,
     Graded,
+    Outcome,
     Paired,
     Posted,
     SetAside,
@@ -48,7 +51,8 @@ BATCHED: Final[Columns] = ("call_id", "kind", "at_us", "batch_id")
 """In these two, the call's place holds the entry's own id."""
 
 AUDITED: Final[Columns] = ("call_id", "kind", "at_us", "data")
-"""The call's place holds the id of the pair or of the line; `data` is the whole entry as JSON."""
+"""The call's place holds the id of the pair, the line, the act, the count or the outcome; `data` is the whole entry as
+JSON."""
 
 KINDS: Final[tuple[Columns, ...]] = (
     DECIDED, SET_ASIDE, ENDING, ITEM_ENDING, SETTLED, TOPPED_UP, BATCHED, AUDITED,
@@ -143,7 +147,7 @@ def told(row: Record) -> Settled | ToppedUp:
     )
 
 
-def audited_row(entry: Audited) -> Row:
+def audited_row(entry: Audited | Outcome) -> Row:
     """The values of the columns `AUDITED`."""
     match entry:
         case Paired(pair_id=own_id):
@@ -152,6 +156,12 @@ def audited_row(entry: Audited) -> Row:
             kind = "graded"
         case Declared(line=own_id):
             kind = "declared"
+        case Acted(act_id=own_id):
+            kind = "acted"
+        case Checked(checked_id=own_id):
+            kind = "checked"
+        case Outcome(outcome_id=own_id):
+            kind = "outcome"
     return (own_id, kind, entry.at_us, _encode(entry).decode())
 
 
@@ -164,7 +174,17 @@ _DECODERS: Final[Mapping[str, Callable[[str], Audited]]] = {
     "paired": msgspec.json.Decoder(Paired).decode,
     "graded": msgspec.json.Decoder(Graded).decode,
     "declared": msgspec.json.Decoder(Declared).decode,
+    "acted": msgspec.json.Decoder(Acted).decode,
+    "checked": msgspec.json.Decoder(Checked).decode,
 }
+
+
+def outcome(row: Record) -> Outcome:
+    """The outcome of a row that has the columns `AUDITED`."""
+    return _decode_outcome(row["data"])
+
+
+_decode_outcome: Final = msgspec.json.Decoder(Outcome).decode
 
 
 def sorted_rows(entries: Sequence[Entry]) -> tuple[tuple[Columns, list[Row]], ...]:
@@ -190,6 +210,9 @@ _ROWS: Final[Mapping[type[Entry], tuple[Columns, Callable[[Any], Row]]]] = {
     Paired: (AUDITED, audited_row),
     Graded: (AUDITED, audited_row),
     Declared: (AUDITED, audited_row),
+    Acted: (AUDITED, audited_row),
+    Checked: (AUDITED, audited_row),
+    Outcome: (AUDITED, audited_row),
 }
 
 

@@ -213,5 +213,12 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     LEFT JOIN entries AS b ON b.call_id = d.batch_id AND b.kind = 'batched'
     WHERE d.kind = 'decided';
     """,
+    """
+    CREATE INDEX entries_outcomes ON entries (seq) WHERE kind = 'outcome';
+    """,
+    """
+    CREATE INDEX entries_acted ON entries (seq) WHERE kind = 'acted';
+    CREATE INDEX entries_checked ON entries (seq) WHERE kind = 'checked';
+    """,
 )
 """In order; the file's `user_version` counts those that it has."""

@@ -1,0 +1,108 @@
+"""The detector as pairs are fed to it: how soon it finds drift, and how seldom it is wrong."""
+
+import random
+from statistics import median
+
+from audit.simulation import pair
+from tierwise.audit.counts import Arm, LineKey
+from tierwise.audit.watching import BATCH, LEARNS_FROM, find_alarms, find_pass_alarms
+from tierwise.core.ledger import Checked, Paired
+
+KEY = LineKey(task_type="t", dear=Arm(tier="frontier", model="a"), cheap=Arm(tier="fast", model="b"))
+CLAIMED_US = 1_000
+
+
+def paired(number: int, difference: int | None) -> Paired:
+    return Paired(
+        pair_id=f"p{number}",
+        at_us=CLAIMED_US + 1 + number,
+        call_id="c1",
+        shadow_call_id="c2",
+        task_type="t",
+        line=KEY.id,
+        line_parts=KEY.parts,
+        on_dear=True,
+        difference=difference,
+        how="check",
+        probability=0.1,
+        cluster=f"k{number}",
+        dear_nanos=2,
+        cheap_nanos=1,
+    )
+
+
+def alarm_after(differences: list[int | None]) -> int | None:
+    """After how many pairs since the verdict there is an alarm."""
+    pairs = [paired(number, difference) for number, difference in enumerate(differences)]
+    found = find_alarms(pairs, {KEY.id: CLAIMED_US}, margins={})
+    return found[0].observations if found else None
+
+
+def test_a_drop_of_ten_points_is_found_within_three_hundred_pairs_of_it() -> None:
+    def delay(seed: int) -> int:
+        draw = random.Random(seed)
+        before = [pair(draw, mean=0, differing=0.05) for _ in range(200)]
+        after = [pair(draw, mean=-0.10, differing=0.15) for _ in range(1_500)]
+        found = alarm_after([*before, *after])
+        assert found is not None
+        return found - len(before)
+
+    assert median(delay(seed) for seed in range(60)) <= 300
+
+
+def test_a_tier_that_stays_as_good_does_not_alarm_in_two_thousand_pairs() -> None:
+    def seen(seed: int) -> int | None:
+        draw = random.Random(seed)
+        return alarm_after([pair(draw, mean=0, differing=0.1) for _ in range(2_000)])
+
+    assert [seed for seed in range(20) if seen(seed) is not None] == []
+
+
+def test_pairs_that_nobody_can_grade_count_as_losses() -> None:
+    assert alarm_after([None] * 40) is not None
+
+
+def replies_until_alarm(seed: int, *, before: float, after: float, changes_at: int, most: int) -> int | None:
+    """Checked replies, from those on that the share is learned from, until the alarm."""
+    draw = random.Random(seed)
+
+    def batch(number: int) -> Checked:
+        rate = before if number * BATCH < changes_at else after
+        passed = sum(draw.random() < rate for _ in range(BATCH))
+        return Checked(
+            checked_id=f"c{number}",
+            at_us=CLAIMED_US + 1 + number,
+            task_type="t",
+            line=KEY.id,
+            passed=passed,
+            failed=BATCH - passed,
+        )
+
+    counts = [batch(number) for number in range(most // BATCH)]
+    found = find_pass_alarms(counts, {KEY.id: CLAIMED_US}, margins={})
+    return found[0].observations if found else None
+
+
+def test_a_pass_rate_that_falls_by_ten_points_is_found_within_four_hundred_replies() -> None:
+    found = [
+        replies_until_alarm(seed, before=0.92, after=0.82, changes_at=LEARNS_FROM, most=4_000)
+        for seed in range(40)
+    ]
+
+    assert median(each or 4_000 for each in found) <= 400
+
+
+def test_a_pass_rate_that_stays_hardly_ever_alarms() -> None:
+    found = [
+        replies_until_alarm(seed, before=0.92, after=0.92, changes_at=0, most=10_000) for seed in range(40)
+    ]
+
+    assert len([each for each in found if each is not None]) <= 2
+
+
+def test_before_the_share_is_learned_there_is_no_alarm() -> None:
+    assert replies_until_alarm(1, before=0.92, after=0.0, changes_at=300, most=LEARNS_FROM) is None
+
+
+def test_a_type_that_hardly_ever_passes_is_not_watched() -> None:
+    assert replies_until_alarm(1, before=0.01, after=0.0, changes_at=LEARNS_FROM, most=4_000) is None
