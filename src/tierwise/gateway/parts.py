@@ -27,7 +27,6 @@ from tierwise.gateway.reload import PolicyFile
 from tierwise.gateway.warn_post import WarnPost
 from tierwise.stores.conversations import Conversations
 from tierwise.stores.ledger.opening import open_ledger, read_ledger, shown
-from tierwise.stores.ledger.query import Reader
 from tierwise.upstream.client import open_upstream
 
 
@@ -93,11 +92,7 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
     warn_url = settings.warn_url or policy.warn_url
     post = None if warn_url is None else WarnPost(warn_url)
     policy_file = None if settings.policy_path is None else PolicyFile(settings.policy_path, desk)
-    budgets = balances.for_loop()
-
-    def read() -> Reader:
-        return read_ledger(settings.ledger)
-
+    budgets, read = balances.for_loop(), partial(read_ledger, settings.ledger)
     warnings = Warnings(None if post is None else post.tell)
     parts = Parts(
         desk=desk,
@@ -120,12 +115,7 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
     )
     parts.auditor = _auditor(parts, settings, new_id)
     parts.monitor = _monitor(parts, parts.auditor, new_id)
-    beside = [parts.monitor.run(), *_beside(parts.auditor, policy_file, post)]
-    if settings.key_file is not None:
-        beside.append(KeyFile(settings.key_file, settings.key, partial(setattr, parts, "key")).watch())
-    if settings.openai_key_file is not None:
-        take = partial(setattr, parts, "openai_key")
-        beside.append(KeyFile(settings.openai_key_file, settings.openai_key, take).watch())
+    beside = (parts.monitor.run(), *_beside(parts.auditor, policy_file, post), *_key_files(settings, parts))
     tasks = [asyncio.create_task(each) for each in beside]
     upkeep.start()
     try:
@@ -142,6 +132,16 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
             await openai.close()
         await asyncio.to_thread(balances.close)
         await asyncio.to_thread(ledger.close)
+
+
+def _key_files(settings: Settings, parts: Parts) -> Iterator[Coroutine[Any, Any, None]]:
+    """What takes up a provider's key whose file changes."""
+    for name, file, key in (
+        ("key", settings.key_file, settings.key),
+        ("openai_key", settings.openai_key_file, settings.openai_key),
+    ):
+        if file is not None:
+            yield KeyFile(file, key, partial(setattr, parts, name)).watch()
 
 
 def _auditor(parts: Parts, settings: Settings, new_id: Callable[[], str]) -> Auditor:
