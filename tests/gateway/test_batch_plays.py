@@ -69,7 +69,9 @@ def test_a_batch_that_the_provider_answers_with_an_earlier_one_is_paid_once(tmp_
 
 def test_a_caller_that_leaves_amid_the_results_loses_no_ending_that_was_read(tmp_path: Path) -> None:
     async def play() -> None:
-        results = Transcript(headers=JSON, chunks=(line("a") + line("b"), line("c")), hangs="after the chunks")
+        results = Transcript(
+            headers=JSON, chunks=(line("a") + line("b"), line("c")), hangs="after the chunks"
+        )
         upstream = MemoryUpstream(a_provider(results))
         async with gateway_in_memory(tmp_path / "l.sqlite3", upstream, policy=book(BUDGETED)) as app:
             await make(app, "a", "b", "c", "d")
