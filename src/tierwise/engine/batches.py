@@ -10,10 +10,10 @@ own, and one entry tells which of the provider's it is, durably, before the call
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 from tierwise.core.budgets import Denied, Lost
 from tierwise.core.ledger import NO_TIMINGS, Batched, Decided, Entry, Fault, SetAside
@@ -32,6 +32,8 @@ from tierwise.stores.ledger.batches import is_known
 from tierwise.stores.ledger.query import Reader
 from tierwise.wire.batches import BatchBody, created_id, read_batch, rewritten
 from tierwise.wire.requests import rewrite
+
+T = TypeVar("T")
 
 _BREATH: Final = 64
 """Items after which other calls have their turn."""
@@ -124,34 +126,29 @@ class BatchDesk:
         Raises:
             MalformedRequest: it, or one of its items, cannot be read.
         """
-        body = read_batch(raw)
+        body = await asyncio.to_thread(read_batch, raw)
         items: list[GrantedItem] = []
         try:
             declined = await self._grant(body, headers, key_id, forbids, items)
+            if declined is None:
+                return await self._opened(body, items, key_id)
         except BaseException:
             self._give_back(items)
             raise
-        if declined is not None:
-            self._give_back(items)
-            return declined
-        changes = [each.plan.changes for each in items]
-        params = [rewrite(each.item.body, each.plan.changes) for each in items]
-        return OpenedBatch(
-            id=self._desk.new_id(),
-            key_id=key_id,
-            body=rewritten(body, params),
-            betas=tuple({beta: None for each in changes for beta in betas_for(each)}),
-            items=items,
-        )
+        self._give_back(items)
+        return declined
 
     async def book(self, batch: OpenedBatch) -> bool:
         """Write down decisions and reservations; False where they are not durable in time: it must not leave then."""
-        entries: list[Entry] = []
-        for each in batch.items:
-            entries.append(_decided(each, batch))
+        last: Entry | None = None
+        async for each in _by_turns(batch.items):
+            if last is not None:
+                self._ledger.put(last)
+            last = _decided(each, batch)
             if each.asking is not None:
-                entries.append(_set_aside(each, each.asking))
-        durable = await self._record(entries)
+                self._ledger.put(last)
+                last = _set_aside(each, each.asking)
+        durable = last is None or await self._ledger.record(last)
         if not durable:
             await self._end(batch, error="ledger", fault=Fault.GATEWAY, unbilled=True)
         return durable
@@ -185,6 +182,20 @@ class BatchDesk:
         await self._end(batch, error=code, fault=Fault.PROVIDER, unbilled=unbilled)
         return code
 
+    async def _opened(self, body: BatchBody, items: Sequence[GrantedItem], key_id: str) -> OpenedBatch:
+        params: list[bytes] = []
+        betas: dict[bytes, None] = {}
+        async for each in _by_turns(items):
+            params.append(rewrite(each.item.body, each.plan.changes))
+            betas |= dict.fromkeys(betas_for(each.plan.changes))
+        return OpenedBatch(
+            id=self._desk.new_id(),
+            key_id=key_id,
+            body=await asyncio.to_thread(rewritten, body, params),
+            betas=tuple(betas),
+            items=items,
+        )
+
     def _knows(self, batch_id: str) -> bool:
         try:
             with closing(self._read()) as reader:
@@ -201,9 +212,7 @@ class BatchDesk:
         items: list[GrantedItem],
     ) -> Declined | None:
         """Grant item after item to `items`, until one is declined."""
-        for place, each in enumerate(body.items):
-            if place % _BREATH == 0:
-                await asyncio.sleep(0)
+        async for place, each in _by_turns(enumerate(body.items)):
             try:
                 reading = self._desk.read(each.params, headers)
             except MalformedRequest as error:
@@ -286,25 +295,29 @@ class BatchDesk:
         """End all items alike, without a result: their budgets are told, then the ledger."""
         at_us = self._clock()
         ending = Ending(at_us=at_us, finished=False, unbilled=unbilled, error=error, fault=fault)
-        entries: list[Entry] = []
-        for each in batch.items:
-            entry = ending_entry(
+        last: Entry | None = None
+        async for each in _by_turns(batch.items):
+            if last is not None:
+                self._ledger.put(last)
+            last = ending_entry(
                 ending,
                 plan=each.plan,
                 prices=each.item.book.prices,
                 call_id=each.item.call_id,
                 timings=NO_TIMINGS,
             )
-            entries.append(entry)
             if each.asking is not None:
-                self._budgets.settle(each.item.call_id, entry.cost_nanos)
-        await self._record(entries)
+                self._budgets.settle(each.item.call_id, last.cost_nanos)
+        if last is not None:
+            await self._ledger.record(last)
 
-    async def _record(self, entries: Sequence[Entry]) -> bool:
-        """Wait until entries are durable: the ledger writes them in order, so the last one tells of all."""
-        for entry in entries[:-1]:
-            self._ledger.put(entry)
-        return not entries or await self._ledger.record(entries[-1])
+
+async def _by_turns(items: Iterable[T]) -> AsyncGenerator[T]:
+    """Yield item after item, and let other calls have their turns."""
+    for place, each in enumerate(items):
+        if place % _BREATH == 0:
+            await asyncio.sleep(0)
+        yield each
 
 
 def _decided(each: GrantedItem, batch: OpenedBatch) -> Decided:

@@ -16,7 +16,7 @@ from tierwise.engine.doors import BATCHES
 from tierwise.engine.endings import readable, why_no_reply
 from tierwise.engine.headers import budget_headers, readable_headers, returned_headers
 from tierwise.errors import LedgerError, MalformedRequest, UpstreamError
-from tierwise.gateway.asgi import LARGEST_BATCH, Receive, Scope, Send, answer
+from tierwise.gateway.asgi import LARGEST_BATCH, LARGEST_BODY, Receive, Scope, Send, answer
 from tierwise.gateway.door import Stopped, Visitor, stopped_by_type, stopped_on_the_way
 from tierwise.gateway.errors import answer_error, turn_away
 from tierwise.gateway.intake import BodyRefused, CallerLeftEarly, read_body
@@ -49,7 +49,9 @@ async def batches(scope: Scope, receive: Receive, send: Send, parts: Parts) -> N
         sentence = f"Tierwise cannot record calls now and sends none: {parts.ledger.trouble}"
         return await answer_error(send, "ledger", sentence)
     try:
-        body = await read_body(scope, receive, parts.intake, largest=LARGEST_BATCH)
+        body = await read_body(
+            scope, receive, parts.intake, largest=LARGEST_BATCH if creates else LARGEST_BODY
+        )
     except BodyRefused as refused:
         return await turn_away(send, refused)
     except CallerLeftEarly:
