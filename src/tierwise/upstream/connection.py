@@ -255,6 +255,7 @@ class Connection(asyncio.Protocol):
                 reply.error = self._broken(exc)
             self._reply = None
             reply.wake()
+        del self._parser  # each holds the other: cut here, neither waits for the garbage collector
         self._lost(self)
 
     def _broken(self, exc: Exception | None) -> UpstreamDropped:
