@@ -7,6 +7,7 @@ import pytest
 
 from tierwise.audit.counts import Arm, LineKey
 from tierwise.audit.standings import Audit, Traffic, stand
+from tierwise.audit.tasks import Task
 from tierwise.audit.verdicts import Rules, Verdict
 from tierwise.core.ledger import Paired
 from tierwise.money import usd
@@ -123,3 +124,57 @@ def test_of_a_type_on_the_cheaper_tier_the_next_pair_costs_the_dearer_ones_call(
 
     assert standing.verdict not in {Verdict.PROVEN, Verdict.PROVISIONAL}
     assert standing.pair_nanos == usd("1")
+
+
+# --- Dollars by finished tasks.
+
+
+def tasks(tier: str, model: str, cost: int, *, at_us: int = 1) -> list[Task]:
+    return [
+        Task(
+            task_type="triage",
+            tier=tier,
+            model=model,
+            probability=1.0,
+            at_us=at_us,
+            run=f"{tier} {number}",
+            cost_nanos=cost + number,
+            quality=None,
+        )
+        for number in range(30)
+    ]
+
+
+def with_tasks(found: list[Paired], *done: Task) -> Audit:
+    return stand(found, {}, traffic=TRAFFIC, margins={}, rules=Rules(), tasks=done)
+
+
+def test_enough_finished_tasks_of_both_tiers_stand_in_the_pairs_place() -> None:
+    done = [*tasks("frontier", "opus", usd("1")), *tasks("fast", "haiku", usd("0.5"))]
+
+    (standing,) = with_tasks(pairs(worse=40, same=60), *done).standings
+    (up,) = with_tasks(pairs(worse=40, same=60, on_dear=False), *done).standings
+
+    assert standing.by_tasks
+    assert standing.stake is not None
+    assert standing.stake.nanos == pytest.approx(usd("50"), rel=1e-3)
+    assert standing.prospect.saving_nanos == pytest.approx(usd("0.5"), rel=1e-3)
+    assert standing.value is not None
+    assert standing.value.per_dollar == pytest.approx(0.4 / 0.5, rel=1e-3)
+    assert up.stake is not None
+    assert up.stake.nanos == pytest.approx(usd("100"), rel=1e-3)
+
+
+def test_tasks_of_another_model_or_from_when_a_tier_had_another_effort_are_not_compared() -> None:
+    lazy = replace(KEY, dear=Arm(tier="frontier", model="opus", effort="low"))
+    other_model = [*tasks("frontier", "opus", 100), *tasks("fast", "haiku-2", 50)]
+    before = [*tasks("frontier", "opus", 100, at_us=15), *tasks("fast", "haiku", 50, at_us=15)]
+    later = [replace(pair, at_us=10_000) for pair in pairs(lazy, same=20)]
+
+    (standing,) = with_tasks(pairs(same=20), *other_model).standings
+    (current,) = with_tasks([*pairs(same=20), *later], *before).standings
+    (alone,) = with_tasks(later, *before).standings
+
+    assert not standing.by_tasks
+    assert not current.by_tasks
+    assert alone.by_tasks

@@ -48,22 +48,22 @@ def test_costs_of_two_processes_add_up(one: list[tuple[int, int]], other: list[t
 def test_needless_is_what_the_cheaper_tier_would_have_saved_of_the_logged_spend() -> None:
     costs = summed([(usd(1), usd(5)), (usd(2), usd(10)), (usd(1), usd(5))])
 
-    found = needless_spend(costs, dear_spend_nanos=usd(50))
+    found = needless_spend(ratio(costs), dear_spend_nanos=usd(50))
 
     assert found is not None
     assert (found.nanos, found.low_nanos, found.high_nanos) == (usd(40), usd(40), usd(40))
 
 
 def test_unknown_is_none_and_not_zero() -> None:
-    assert needless_spend(PairedCosts(), dear_spend_nanos=usd(50)) is None
-    assert needless_spend(summed([(1, 5)]), dear_spend_nanos=usd(50)) is None
+    assert needless_spend(ratio(PairedCosts()), dear_spend_nanos=usd(50)) is None
+    assert needless_spend(ratio(summed([(1, 5)])), dear_spend_nanos=usd(50)) is None
     assert ratio(summed([(1, 1), (1, 1)])) is not None
 
 
 def test_a_cheaper_tier_that_is_dearer_in_fact_shows_as_negative() -> None:
     costs = summed([(usd(6), usd(5)), (usd(12), usd(10))])
 
-    found = needless_spend(costs, dear_spend_nanos=usd(50))
+    found = needless_spend(ratio(costs), dear_spend_nanos=usd(50))
 
     assert found is not None
     assert found.nanos == -usd(10)
@@ -72,7 +72,7 @@ def test_a_cheaper_tier_that_is_dearer_in_fact_shows_as_negative() -> None:
 def test_the_reverse_is_what_more_the_dearer_tier_would_cost() -> None:
     costs = summed([(usd(1), usd(5)), (usd(2), usd(9)), (usd(1), usd(6))])
 
-    found = extra_spend(costs, cheap_spend_nanos=usd(8))
+    found = extra_spend(ratio(costs.reversed), cheap_spend_nanos=usd(8))
 
     assert found is not None
     assert found.nanos == usd(32)

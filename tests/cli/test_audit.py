@@ -4,11 +4,12 @@ import json
 import stat
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from support.entries import decided, posted
+from support.entries import decided, outcome, posted
 from support.policies import TWO_TIERS
 from tierwise.audit.counts import Arm, LineKey
 from tierwise.cli import app
@@ -141,6 +142,76 @@ def test_with_an_open_pair_nobody_can_say_what_a_dollar_buys(tmp_path: Path) -> 
     (line,) = json.loads(told("list", "--json", *files(tmp_path, entries)))["lines"]
 
     assert line["value_per_usd"] is None
+
+
+# --- Finished tasks.
+
+
+def tasks(tier: str, *, cost: int, good: float = 1.0, **changes: Any) -> list[Entry]:
+    """Thirty finished tasks of two calls each, of so many runs, and what was told of them."""
+    model = "claude-opus-5-5" if tier == "frontier" else "claude-haiku-5-5"
+    entries: list[Entry] = []
+    for number in range(30):
+        name = f"{tier}-{number}"
+        for call in (f"{name}-a", f"{name}-b"):
+            about = {"task_type": "synthesis", "run_id": name, "task_id": None, "at_us": now_us()}
+            entries.append(decided(call, tier=tier, decided_model=model, **about, **changes))
+            entries.append(posted(call, cost_nanos=cost + number, at_us=now_us()))
+        quality = float(number < 30 * good)
+        entries.append(outcome(name, run_id=name, task_id=None, quality=quality, at_us=now_us()))
+    return entries
+
+
+def test_a_row_says_whether_its_dollars_rest_on_finished_tasks_or_on_pairs(tmp_path: Path) -> None:
+    some = [pair(number, 0) for number in range(300)]
+    by_pairs = files(tmp_path, [*tasks("frontier", cost=usd("0.10")), *some])
+    assert "300 pairs" in told("list", *by_pairs)
+
+    by_tasks = files(tmp_path, tasks("fast", cost=usd("0.02")))
+
+    assert "60 finished tasks" in told("list", *by_tasks)
+    (line,) = json.loads(told("list", "--json", *by_tasks))["lines"]
+    assert (line["costs"]["rest_on"], line["costs"]["drawn"]) == ("tasks", False)
+    assert line["costs"]["cheap_per_dear"]["amount"] == pytest.approx(0.2)
+    assert line["costs"]["tasks"]["cheap"]["tasks"] == 30
+    assert line["costs"]["tasks"]["cheap"]["nanos_a_task"] == 2 * usd("0.02") + 29
+
+
+def test_where_tasks_of_the_cheaper_tier_cost_more_nothing_is_proposed_and_it_says_why(
+    tmp_path: Path,
+) -> None:
+    entries = [*tasks("frontier", cost=usd("0.10")), *tasks("fast", cost=usd("0.13"))]
+    options = files(tmp_path, [*entries, *(pair(number, 0) for number in range(300))])
+
+    shown = told("list", *options)
+
+    assert "proven" in shown
+    assert (
+        "Of synthesis, a finished task costs more on fast than on frontier: no verdict moves it down."
+        in shown
+    )
+    assert told("propose", "--provisional", *options).startswith("Nothing to change")
+
+
+def test_outcomes_compare_tiers_only_where_their_runs_were_drawn(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    some = [pair(number, 0) for number in range(60)]
+    as_tagged = [*tasks("frontier", cost=9, good=0.9), *tasks("fast", cost=3, good=0.6)]
+    drawn = [
+        *tasks("frontier", cost=9, good=0.9, selection_probability=0.1),
+        *tasks("fast", cost=3, good=0.6, selection_probability=0.9),
+    ]
+
+    not_drawn = told("list", *files(tmp_path / "a", [*as_tagged, *some]))
+    options = files(tmp_path / "b", [*drawn, *some])
+    (line,) = json.loads(told("list", "--json", *options))["lines"]
+
+    assert "on average 0.90 of 30 tasks on frontier, 0.60 of 30 on fast; nobody drew" in not_drawn
+    assert "their runs were drawn, and the tiers differ by -" in told("list", *options)
+    assert line["outcomes"]["drawn"]
+    assert line["outcomes"]["difference"]["amount"] == pytest.approx(-0.3)
+    assert line["verdict"] == "provisional"
 
 
 # --- Recorded pairs.

@@ -105,6 +105,8 @@ def due(standing: Standing, acts: Iterable[Acted], *, rules: Rules, at_us: int) 
     before = latest_acts(acts).get(line.line)
     held = (before.share if before is not None else None) or 0.0
     share = cheap_share(standing.verdict, rules=rules) or 0.0
+    if standing.surely_costs_more or (standing.costs_more and not held):
+        share = 0.0  # what seems to save nothing is not begun, and given up once that is sure
     if share == held:
         return None
     dear, cheap = line.tiers
@@ -133,7 +135,8 @@ def evidence_in_words(standing: Standing) -> str:
     """What a verdict rests on, in a few words."""
     counts = standing.line.counts
     undecided = f", {standing.line.undecided} not graded" if standing.line.undecided else ""
+    dearer = "; it costs more in fact" if standing.costs_more else ""
     return (
         f"of {standing.line.pairs} pairs the cheaper tier did worse in {counts.worse}, "
-        f"as well in {counts.same}, better in {counts.better}{undecided}"
+        f"as well in {counts.same}, better in {counts.better}{undecided}{dearer}"
     )

@@ -17,15 +17,18 @@ from tierwise.audit.evidence import log_needed, log_safe
 from tierwise.audit.planner import Forecast, Goal, Prospect, forecast, is_worth_it
 from tierwise.audit.posterior import probability_above
 from tierwise.audit.selection import Selection, bar, select
+from tierwise.audit.tasks import Task, TaskCosts, compare
 from tierwise.audit.verdicts import CHECKED_MARGIN, FINAL, Findings, Rules, Verdict, next_verdict
 from tierwise.audit.waste import (
     Amount,
     Measured,
     PairedCosts,
+    Ratio,
     Valued,
     extra_spend,
     needless_spend,
     one_pair,
+    ratio,
     value_per_dollar,
 )
 from tierwise.core.ledger import Paired
@@ -110,9 +113,13 @@ class Standing:
     interval: Interval
     """Of the quality difference, valid at every look; undecided pairs widen it on both sides."""
     probability_safe: float
+    tasks: TaskCosts
+    """The finished tasks of both tiers: with the models of the line, and since the last pair with other efforts."""
+    by_tasks: bool
+    """Whether what is at stake, and what a dollar buys, rest on them; else on the calls of the pairs."""
     stake: Amount | None
     """On the dearer tier, what the cheaper one would save a day; on the cheaper one, what the dearer would cost
-    more. None with fewer than two pairs."""
+    more. None with fewer than two pairs, and too few tasks."""
     value: Valued | None
     """What the dearer tier buys for a further dollar; None where a pair is undecided, or it is not dearer."""
     pair_nanos: Nanos | None
@@ -121,6 +128,18 @@ class Standing:
     """What the next verdict takes; None where none is expected within 90 days, or none is sought."""
     prospect: Prospect
     """The line as the planner sees it."""
+    ratio: Ratio | None
+    """What the cheaper tier costs for each dollar of the dearer one."""
+
+    @property
+    def costs_more(self) -> bool:
+        """Whether the cheaper tier seems to be the dearer one in fact: by longer answers, more turns or retries."""
+        return self.ratio is not None and self.ratio.value > 1
+
+    @property
+    def surely_costs_more(self) -> bool:
+        """Whether it is beyond what its interval leaves open."""
+        return self.ratio is not None and self.ratio.low > 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +194,7 @@ def stand(
     rules: Rules,
     remembered: Mapping[str, Verdict] = NONE_REMEMBERED,
     closed: frozenset[str] = frozenset(),
+    tasks: Iterable[Task] = (),
 ) -> Audit:
     """Look at all evidence at once.
 
@@ -186,6 +206,7 @@ def stand(
         rules: how much a verdict asks for.
         remembered: verdicts that traffic follows, by line: they are taken back later than they are reached.
         closed: lines of which an alarm said that they no longer hold.
+        tasks: that are finished, of any types.
     """
     lines = lines_of(pairs)
     selection = selection_of(lines, frozen, margins=margins, alpha=rules.alpha)
@@ -199,6 +220,7 @@ def stand(
         lines=lines,
         remembered=remembered,
         closed=closed,
+        tasks=_by_type(tasks),
     )
     standings = [look.at(line) for line in _current(lines.values())]
     standings.sort(key=lambda one: (-(one.stake.nanos if one.stake else 0), one.line.task_type))
@@ -217,19 +239,15 @@ class _Look:
     lines: Mapping[str, Line]
     remembered: Mapping[str, Verdict]
     closed: frozenset[str]
+    tasks: Mapping[str, Sequence[Task]]
 
     def at(self, line: Line) -> Standing:
         margin = _margin(line, self.margins)
-        prospect = self._prospect(line, margin)
+        costs = self._costs(line)
+        prospect = self._prospect(line, margin, costs)
         verdict, probability = self._verdict(line, margin, prospect)
         if verdict is Verdict.TOO_EARLY and self._had_a_verdict(line):
             verdict = Verdict.REOPENED
-        spend = self.traffic.get(line.task_type, Traffic(calls=0, spend_nanos=0)).spend_nanos
-        stake = (
-            needless_spend(line.costs, dear_spend_nanos=spend)
-            if line.on_dear
-            else extra_spend(line.costs, cheap_spend_nanos=spend)
-        )
         half = self.rules.alpha / 2
         return Standing(
             line=line,
@@ -240,12 +258,39 @@ class _Look:
                 high=upper_bound(line.for_needed, alpha=half, margin=margin),
             ),
             probability_safe=probability,
-            stake=stake,
-            value=_value(line, margin),
+            tasks=costs.tasks,
+            by_tasks=costs.by_tasks,
+            stake=self._stake(line, costs),
+            value=_value(line, margin, costs),
             pair_nanos=prospect.pair_cost_nanos if line.costs.pairs else None,
             expected=None if verdict in FINAL or not line.costs.pairs else forecast(prospect),
             prospect=prospect,
+            ratio=costs.down,
         )
+
+    def _costs(self, line: Line) -> "_Costs":
+        """What the tiers cost, by finished tasks where there are enough, else by the pairs."""
+        dear, cheap = line.tiers
+        models = {dear: line.parts.get("dear.model"), cheap: line.parts.get("cheap.model")}
+        since_us = max(
+            (other.last_us for other in self._earlier(line) if _arms(other) != _arms(line)), default=0
+        )
+        tasks = [
+            task
+            for task in self.tasks.get(line.task_type, ())
+            if task.at_us > since_us and models.get(task.tier) == task.model
+        ]
+        found = compare(tasks, dear=dear, cheap=cheap)
+        by_tasks = found.ratio(), found.reverse()
+        if by_tasks[0] is None:
+            return _Costs(tasks=found, by_tasks=False, down=ratio(line.costs), up=ratio(line.costs.reversed))
+        return _Costs(tasks=found, by_tasks=True, down=by_tasks[0], up=by_tasks[1])
+
+    def _stake(self, line: Line, costs: "_Costs") -> Amount | None:
+        spend = self.traffic.get(line.task_type, Traffic(calls=0, spend_nanos=0)).spend_nanos
+        if line.on_dear:
+            return needless_spend(costs.down, dear_spend_nanos=spend)
+        return extra_spend(costs.up, cheap_spend_nanos=spend)
 
     def _verdict(self, line: Line, margin: float, prospect: Prospect) -> tuple[Verdict, float]:
         probability = probability_above(line.for_safe, -margin)
@@ -265,19 +310,23 @@ class _Look:
 
     def _had_a_verdict(self, line: Line) -> bool:
         """Whether an earlier line on the same tiers had one: something in its key has changed since."""
-        earlier = [
-            other
-            for other in self.lines.values()
-            if _place(other) == _place(line) and other.line != line.line and other.last_us <= line.last_us
-        ]
+        earlier = self._earlier(line)
         margins = [_margin(other, self.margins) for other in earlier]
         found = [
-            self._verdict(other, margin, self._prospect(other, margin))[0]
+            self._verdict(other, margin, self._prospect(other, margin, self._costs(other)))[0]
             for other, margin in zip(earlier, margins, strict=True)
         ]
         return any(verdict in PROVISIONAL_OR_FINAL or verdict is Verdict.REOPENED for verdict in found)
 
-    def _prospect(self, line: Line, margin: float) -> Prospect:
+    def _earlier(self, line: Line) -> list[Line]:
+        """The lines on the same type and tiers that came before."""
+        return [
+            other
+            for other in self.lines.values()
+            if _place(other) == _place(line) and other.line != line.line and other.last_us <= line.last_us
+        ]
+
+    def _prospect(self, line: Line, margin: float, costs: "_Costs") -> Prospect:
         traffic = self.traffic.get(line.task_type, Traffic(calls=0, spend_nanos=0))
         number = max(1, line.costs.pairs)
         other = line.costs.cheap_nanos if line.on_dear else line.costs.dear_nanos
@@ -293,7 +342,7 @@ class _Look:
             bar=bar(lines=max(1, self.downs), declared=proven, alpha=self.rules.alpha),
             alpha=self.rules.alpha,
             tasks_a_day=traffic.calls,
-            saving_nanos=(line.costs.dear_nanos - line.costs.cheap_nanos) // number,
+            saving_nanos=_saving(line, costs),
             pair_cost_nanos=other // number,
             pairs_a_day=line.pairs / max(1.0, (line.last_us - line.first_us) / _DAY_US),
             likely=self.rules.likely,
@@ -306,6 +355,18 @@ class _Look:
         return Goal.PROVEN if likely else Goal.PROVISIONAL
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Costs:
+    """What one tier costs for each dollar of the other, and on what that rests."""
+
+    tasks: TaskCosts
+    by_tasks: bool
+    down: Ratio | None
+    """The cheaper one, for each dollar of the dearer."""
+    up: Ratio | None
+    """The dearer one, for each dollar of the cheaper."""
+
+
 _DAY_US: Final = 86_400_000_000
 
 
@@ -313,14 +374,37 @@ def _margin(line: Line, margins: Mapping[str, float]) -> float:
     return margins.get(line.task_type, CHECKED_MARGIN)
 
 
-def _value(line: Line, margin: float) -> Valued | None:
+def _by_type(tasks: Iterable[Task]) -> dict[str, list[Task]]:
+    found: dict[str, list[Task]] = {}
+    for task in tasks:
+        found.setdefault(task.task_type, []).append(task)
+    return found
+
+
+def _saving(line: Line, costs: _Costs) -> Nanos:
+    """What a call costs less on the cheaper tier."""
+    pairs = line.costs
+    if costs.by_tasks and costs.down is not None:
+        return round(pairs.dear_nanos * (1 - costs.down.value) / max(1, pairs.pairs))
+    return (pairs.dear_nanos - pairs.cheap_nanos) // max(1, pairs.pairs)
+
+
+def _value(line: Line, margin: float, costs: _Costs) -> Valued | None:
     if line.undecided:
         return None
-    return value_per_dollar(Measured(line=line.line, counts=line.counts, costs=line.costs, margin=margin))
+    by_tasks = costs.down.value if costs.by_tasks and costs.down is not None else None
+    return value_per_dollar(
+        Measured(line=line.line, counts=line.counts, costs=line.costs, margin=margin, ratio=by_tasks)
+    )
 
 
 def _place(line: Line) -> tuple[str, str, str]:
     return (line.task_type, *line.tiers)
+
+
+def _arms(line: Line) -> list[str | int | None]:
+    """What the two tiers were then."""
+    return [part for name, part in line.parts.items() if name.startswith(("dear.", "cheap."))]
 
 
 def _current(lines: Iterable[Line]) -> Sequence[Line]:

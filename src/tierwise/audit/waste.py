@@ -1,16 +1,16 @@
 """Needless spend: what a type costs on the dearer tier beyond what the cheaper one would have cost.
 
-Both are measured, on pairs: the cost of a finished task with its retries, extra turns and escalations. The cheaper
-tier's bill is the logged spend times the ratio of the two sums over pairs,
+Both are measured. What the cheaper tier costs for each dollar of the dearer one is a ratio r, and
 
-    r = Σ c_cheap / Σ c_dear,      needless = spend · (1 - r)
+    needless = spend · (1 - r)
 
-whose standard error comes from the residuals c_cheap - r c_dear. The ratio is twice as exact as the mean of
-differences, because a task that is long on one tier is long on the other. Pricing the dearer tier's tokens at the
-cheaper one's list price is off by a third where the cheaper model is wordier.
+On pairs, of which each is one call on either tier, r = Σ c_cheap / Σ c_dear, with a standard error from the residuals
+c_cheap - r c_dear. The ratio is twice as exact as the mean of differences, because a call that is long on one tier is
+long on the other. Pricing the dearer tier's tokens at the cheaper one's list price is off by a third where the cheaper
+model is wordier.
 
-What is measured of a pair today is one call of each tier, not a finished task. `rank_by_value` sorts no report yet:
-they are sorted by what is at stake, and show the value beside it.
+Where both tiers have finished enough tasks of their own, with retries, further turns and escalations, r is the ratio
+of what these cost: `tasks` has it.
 """
 
 from collections.abc import Iterable
@@ -94,6 +94,9 @@ class Measured:
     counts: Counts
     costs: PairedCosts
     margin: float
+    ratio: float | None = None
+    """What the cheaper tier costs for each dollar of the dearer one, where that is known of whole tasks; None takes
+    the pairs' own."""
 
 
 def one_pair(*, dear_nanos: Nanos, cheap_nanos: Nanos) -> PairedCosts:
@@ -117,17 +120,16 @@ def ratio(costs: PairedCosts, *, alpha: float = 0.1) -> Ratio | None:
         return None
     value = costs.cheap_nanos / costs.dear_nanos
     error = sqrt(_residuals(costs) * costs.pairs / (costs.pairs - 1)) / costs.dear_nanos**2
-    reach = _student(1 - alpha / 2, costs.pairs - 1) * error
+    reach = student(1 - alpha / 2, costs.pairs - 1) * error
     return Ratio(value=value, low=max(0.0, value - reach), high=value + reach)
 
 
-def needless_spend(costs: PairedCosts, *, dear_spend_nanos: Nanos, alpha: float = 0.1) -> Amount | None:
+def needless_spend(found: Ratio | None, *, dear_spend_nanos: Nanos) -> Amount | None:
     """What of the spend on the dearer tier, a day's for example, the cheaper one would have saved.
 
     It is needless once the type is provisional or proven; until then it is what is at stake. The spend is
-    the one that was logged: nothing is forecast. None with fewer than two pairs.
+    the one that was logged: nothing is forecast. None where the ratio is.
     """
-    found = ratio(costs, alpha=alpha)
     if found is None:
         return None
     return Amount(
@@ -137,9 +139,12 @@ def needless_spend(costs: PairedCosts, *, dear_spend_nanos: Nanos, alpha: float 
     )
 
 
-def extra_spend(costs: PairedCosts, *, cheap_spend_nanos: Nanos, alpha: float = 0.1) -> Amount | None:
-    """The reverse, for a type on the cheaper tier: what more the dearer one would have cost."""
-    found = needless_spend(costs.reversed, dear_spend_nanos=cheap_spend_nanos, alpha=alpha)
+def extra_spend(reverse: Ratio | None, *, cheap_spend_nanos: Nanos) -> Amount | None:
+    """The reverse, for a type on the cheaper tier: what more the dearer one would have cost.
+
+    `reverse` is what that one costs for each dollar of the cheaper one.
+    """
+    found = needless_spend(reverse, dear_spend_nanos=cheap_spend_nanos)
     if found is None:
         return None
     return Amount(nanos=-found.nanos, low_nanos=-found.high_nanos, high_nanos=-found.low_nanos)
@@ -155,7 +160,7 @@ def saved_per_task(costs: PairedCosts, *, alpha: float = 0.1) -> Amount | None:
         return None
     squares = costs.dear_squares - 2 * costs.products + costs.cheap_squares
     error = sqrt((number * squares - saved**2) / (number - 1)) / number
-    reach = _student(1 - alpha / 2, number - 1) * error
+    reach = student(1 - alpha / 2, number - 1) * error
     mean = saved / number
     return Amount(nanos=round(mean), low_nanos=round(mean - reach), high_nanos=round(mean + reach))
 
@@ -167,7 +172,8 @@ def value_per_dollar(measured: Measured, *, alpha: float = 0.1) -> Valued | None
     or where the dearer tier is not dearer.
     """
     counts, costs = measured.counts, measured.costs
-    mean, extra = mean_of(counts), costs.dear_nanos - costs.cheap_nanos
+    cheap_nanos = costs.cheap_nanos if measured.ratio is None else costs.dear_nanos * measured.ratio
+    mean, extra = mean_of(counts), costs.dear_nanos - cheap_nanos
     if mean is None or costs.pairs == 0 or extra <= 0:
         return None
     tasks = NANOS_PER_USD * costs.pairs / extra
@@ -189,7 +195,7 @@ def _residuals(costs: PairedCosts) -> int:
     return dear**2 * costs.cheap_squares - 2 * dear * cheap * costs.products + cheap**2 * costs.dear_squares
 
 
-def _student(probability: float, freedom: int) -> float:
+def student(probability: float, freedom: int) -> float:
     """Student's quantile: exact for one and two degrees of freedom, else by the Cornish-Fisher expansion."""
     if freedom <= 2:
         return _student_of_few(probability, freedom)

@@ -11,6 +11,7 @@ from rich.text import Text
 from tierwise.audit.dayplan import DayPlan
 from tierwise.audit.splitting import Gap, routable_gap
 from tierwise.audit.standings import Audit, Standing
+from tierwise.audit.tasks import Side, TaskCosts
 from tierwise.audit.verdicts import CHECKED_MARGIN
 from tierwise.cli.audit_moves import apply, log, propose
 from tierwise.cli.audit_run import run_
@@ -127,6 +128,8 @@ def _standing_json(standing: Standing) -> dict[str, Any]:
         "stake_nanos_a_day": None
         if stake is None
         else {"amount": stake.nanos, "low": stake.low_nanos, "high": stake.high_nanos},
+        "costs": _costs_json(standing),
+        "outcomes": _outcomes_json(standing.tasks),
         "value_per_usd": None
         if standing.value is None
         else {
@@ -138,6 +141,43 @@ def _standing_json(standing: Standing) -> dict[str, Any]:
         "expected": None
         if expected is None
         else {"pairs": expected.pairs, "cost_nanos": expected.cost_nanos, "days": expected.days},
+    }
+
+
+def _costs_json(standing: Standing) -> dict[str, Any]:
+    """What the dollars rest on, and the finished tasks that there are, enough or not."""
+    found, tasks = standing.ratio, standing.tasks
+    return {
+        "rest_on": None if found is None else "tasks" if standing.by_tasks else "pairs",
+        "cheap_per_dear": None
+        if found is None
+        else {"amount": found.value, "low": found.low, "high": found.high},
+        "pairs": standing.line.costs.pairs,
+        "drawn": tasks.drawn,
+        "tasks": {name: _side_json(side) for name, side in (("dear", tasks.dear), ("cheap", tasks.cheap))},
+    }
+
+
+def _side_json(side: Side) -> dict[str, Any]:
+    return {
+        "tasks": side.tasks,
+        "unknown_cost": side.unknown_cost,
+        "nanos_a_task": None if side.cost is None else round(side.cost.mean),
+    }
+
+
+def _outcomes_json(tasks: TaskCosts) -> dict[str, Any]:
+    """How finished tasks came out: a comparison of the tiers only where chance drew them."""
+    found = tasks.difference()
+    return {
+        "drawn": tasks.drawn,
+        **{
+            name: {"told": side.told, "quality": None if side.quality is None else side.quality.mean}
+            for name, side in (("dear", tasks.dear), ("cheap", tasks.cheap))
+        },
+        "difference": None
+        if found is None
+        else {"amount": found.value, "low": found.low, "high": found.high},
     }
 
 
@@ -154,6 +194,7 @@ _COLUMNS: Final = (
     "a dollar buys",
     "next verdict",
     "rests on",
+    "dollars by",
 )
 _NUMBERS: Final = ("pairs", "worse", "same", "better", "open")
 
@@ -187,9 +228,18 @@ def _cells(standing: Standing) -> Iterator[str]:
     yield _value(standing)
     yield _expected(standing)
     yield ", ".join(f"{count} {_WORDS.get(how, how)}" for how, count in line.hows.most_common())
+    yield next(_basis(standing), "")
 
 
 _WORDS: Final = {"check": "checked", "equal": "equal", "failure": "failed", "differs": "not graded"}
+
+
+def _basis(standing: Standing) -> Iterator[str]:
+    """What the dollars rest on, where there are any."""
+    if standing.by_tasks:
+        yield f"{standing.tasks.tasks:,} finished tasks"
+    elif standing.ratio is not None:
+        yield f"{standing.line.costs.pairs:,} pairs"
 
 
 def _stake(standing: Standing) -> str:
@@ -228,8 +278,30 @@ def _remarks(audit: Audit, policy: Policy, plan: DayPlan) -> Iterator[str]:
         yield f"No pairs are made today of {', '.join(resting)}: the allowance frees more elsewhere."
     if any(standing.line.undecided for standing in audit.standings):
         yield "Open pairs have different answers that nothing could grade: give their types a quality.check."
+    for standing in audit.standings:
+        yield from _of_tasks(standing)
     if _gap(audit) is Gap.NONE:
         yield "There is no routable gap: on these tiers, no type differs from the others by more than the margin."
+
+
+def _of_tasks(standing: Standing) -> Iterator[str]:
+    """What finished tasks say, and what they do not."""
+    tasks, (dear, cheap) = standing.tasks, standing.line.tiers
+    name, found = standing.line.task_type, tasks.difference()
+    if standing.costs_more:
+        what = "a finished task" if standing.by_tasks else "a call"
+        yield f"Of {name}, {what} costs more on {cheap} than on {dear}: no verdict moves it down."
+    if found is None or tasks.dear.quality is None or tasks.cheap.quality is None:
+        return
+    told = (
+        f"Outcomes of {name}: on average {tasks.dear.quality.mean:.2f} of {tasks.dear.told:,} tasks on {dear}, "
+        f"{tasks.cheap.quality.mean:.2f} of {tasks.cheap.told:,} on {cheap}"
+    )
+    if tasks.drawn:
+        low, high = found.low * 100, found.high * 100
+        yield f"{told}; their runs were drawn, and the tiers differ by {low:+.0f} to {high:+.0f} points."
+    else:
+        yield f"{told}; nobody drew which task goes where, so that this does not compare the tiers."
 
 
 def _gap(audit: Audit) -> Gap | None:

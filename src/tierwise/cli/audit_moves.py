@@ -161,6 +161,8 @@ def moves_of(audit: Audit, policy: Policy, *, provisional: bool) -> Iterator[Mov
         target = cheap if standing.verdict in down else dear if standing.verdict is Verdict.NEEDED else None
         if contract is None or target is None or contract.tier not in {dear, cheap} - {target}:
             continue
+        if target == cheap and standing.costs_more:
+            continue
         yield Move(task_type=contract.name, from_tier=contract.tier, to_tier=target, standing=standing)
 
 

@@ -11,7 +11,7 @@ from tierwise.core.policy import Policy
 from tierwise.engine.purse import days_of, terms_of
 from tierwise.engine.shadowing import margin_of
 from tierwise.engine.standing import LOOKS_BACK_DAYS as TRAFFIC_DAYS
-from tierwise.engine.standing import traffic_of
+from tierwise.engine.standing import tasks_of, traffic_of
 from tierwise.stores.ledger.acts import acts
 from tierwise.stores.ledger.pairs import DAY_US, evidence, spend
 from tierwise.stores.ledger.query import Reader
@@ -33,7 +33,8 @@ def day_plan(ledger: Reader, policy: Policy, *, day: int) -> DayPlan:
         found = evidence(ledger)
         spent = [one for one in spend(ledger, since_day=day - LOOKS_BACK_DAYS) if one.day < day]
         acted = [act for act in acts(ledger) if act.at_us < begin_us]
-    pairs = [pair for pair in found.pairs if pair.at_us < begin_us]
+        pairs = [pair for pair in found.pairs if pair.at_us < begin_us]
+        tasks = tasks_of(ledger, pairs, policy, until_us=begin_us)
     audit = stand(
         pairs,
         {line: log_e for line, log_e in found.frozen.items() if found.declared_us[line] < begin_us},
@@ -42,6 +43,7 @@ def day_plan(ledger: Reader, policy: Policy, *, day: int) -> DayPlan:
         rules=Rules(alpha=policy.audit.error / 100),
         remembered=remembered(acted),
         closed=alarmed_lines(acted),
+        tasks=tasks,
     )
     since_us = max(begin_us - TRAFFIC_DAYS * DAY_US, min((pair.at_us for pair in pairs), default=begin_us))
     return plan_rates(

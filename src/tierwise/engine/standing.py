@@ -7,13 +7,16 @@ from typing import Final
 
 from tierwise.audit.acting import alarmed_lines, remembered
 from tierwise.audit.standings import Audit, Traffic, stand
+from tierwise.audit.tasks import Task
 from tierwise.audit.verdicts import Rules
+from tierwise.core.ledger import Paired
 from tierwise.core.policy import Policy
 from tierwise.engine.shadowing import margin_of
 from tierwise.money import Nanos
 from tierwise.stores.ledger.acts import acts
 from tierwise.stores.ledger.pairs import DAY_US, DaySpend, evidence, is_audit, spend
 from tierwise.stores.ledger.query import Reader
+from tierwise.stores.ledger.tasks import finished_tasks
 
 NOTHING_CLAIMED: Final[Mapping[str, float]] = MappingProxyType({})
 
@@ -37,6 +40,7 @@ def audit_of(
         found = evidence(ledger)
         acted = acts(ledger)
         spent = spend(ledger, since_day=today - LOOKS_BACK_DAYS)
+        tasks = tasks_of(ledger, found.pairs, policy, until_us=at_us)
     return stand(
         found.pairs,
         {**claimed, **found.frozen},
@@ -45,6 +49,15 @@ def audit_of(
         rules=Rules(alpha=policy.audit.error / 100),
         remembered=remembered(acted),
         closed=alarmed_lines(acted),
+        tasks=tasks,
+    )
+
+
+def tasks_of(ledger: Reader, pairs: Iterable[Paired], policy: Policy, *, until_us: int) -> list[Task]:
+    """Read the finished tasks of the types that have pairs; a task is over when its conversation would be."""
+    types = {pair.task_type for pair in pairs}
+    return finished_tasks(
+        ledger, types, until_us=until_us, idle_us=policy.conversation_ttl_s * 1_000_000
     )
 
 
