@@ -107,7 +107,9 @@ def test_types_are_ranked_by_what_a_further_dollar_buys() -> None:
     does_not = Measured(line="does not", counts=Counts(worse=5, same=190, better=5), costs=costs, margin=0.03)
     unknown = Measured(line="unknown", counts=Counts(), costs=costs, margin=0.03)
 
-    found = rank_by_value([does_not, unknown, needs])
+    assert value_per_dollar(unknown) is None
+    valued = [value_per_dollar(measured) for measured in (does_not, needs)]
+    found = rank_by_value(one for one in valued if one is not None)
 
     assert [one.line for one in found] == ["needs", "does not"]
     assert found[0].per_dollar == pytest.approx(0.15 / 0.04)

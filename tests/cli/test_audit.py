@@ -144,6 +144,40 @@ def test_with_an_open_pair_nobody_can_say_what_a_dollar_buys(tmp_path: Path) -> 
     assert line["value_per_usd"] is None
 
 
+def of_type(name: str, found: list[Paired]) -> list[Paired]:
+    key = replace(KEY, task_type=name)
+    return [
+        replace(each, pair_id=f"{name}-{each.pair_id}", task_type=name, line=key.id, line_parts=key.parts)
+        for each in found
+    ]
+
+
+def test_types_on_which_the_tiers_differ_equally_have_no_routable_gap(tmp_path: Path) -> None:
+    alike = [pair(number, -1 if number % 20 == 0 else 0) for number in range(3000)]
+    options = files(tmp_path, [*day_of_synthesis(), *alike, *of_type("extraction", alike)])
+
+    found = json.loads(told("list", "--json", *options))
+
+    assert found["routable_gap"] == "no routable gap"
+    assert [line["value_rank"] for line in found["lines"]] == [None, None]
+    assert "There is no routable gap" in told("list", *options)
+
+
+def test_types_that_differ_are_ranked_by_what_a_further_dollar_buys(tmp_path: Path) -> None:
+    needs = [pair(number, -1 if number % 2 else 0) for number in range(300)]
+    fine = of_type("extraction", [pair(number, 0) for number in range(300)])
+    options = files(tmp_path, [*day_of_synthesis(), *needs, *fine])
+
+    found = json.loads(told("list", "--json", *options))
+
+    assert found["routable_gap"] == "routable"
+    assert {line["task_type"]: line["value_rank"] for line in found["lines"]} == {
+        "synthesis": 1,
+        "extraction": 2,
+    }
+    assert "no routable gap" not in told("list", *options)
+
+
 # --- Finished tasks.
 
 

@@ -183,10 +183,9 @@ def value_per_dollar(measured: Measured, *, alpha: float = 0.1) -> Valued | None
     )
 
 
-def rank_by_value(lines: Iterable[Measured], *, alpha: float = 0.1) -> tuple[Valued, ...]:
-    """The lines whose value is known, the best buy first: the end of the list is where to save."""
-    valued = [found for line in lines if (found := value_per_dollar(line, alpha=alpha)) is not None]
-    return tuple(sorted(valued, key=lambda found: (-found.per_dollar, found.line)))
+def rank_by_value(values: Iterable[Valued]) -> tuple[Valued, ...]:
+    """The best buy first: the end of the list is where to save."""
+    return tuple(sorted(values, key=lambda found: (-found.per_dollar, found.line)))
 
 
 def _residuals(costs: PairedCosts) -> int:

@@ -9,10 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from tierwise.audit.dayplan import DayPlan
-from tierwise.audit.splitting import Gap, routable_gap
+from tierwise.audit.ranking import Ranking, rank
+from tierwise.audit.splitting import Gap
 from tierwise.audit.standings import Audit, Standing
 from tierwise.audit.tasks import Side, TaskCosts
-from tierwise.audit.verdicts import CHECKED_MARGIN
 from tierwise.cli.audit_moves import apply, log, propose
 from tierwise.cli.audit_run import run_
 from tierwise.cli.console import harmless, new_table, out, print_json, say
@@ -74,13 +74,14 @@ audit: Final = new_group(
 
 def audit_json(audit: Audit, policy: Policy, plan: DayPlan) -> dict[str, Any]:
     """The whole audit, for machines."""
-    gap = _gap(audit)
+    ranking = rank(audit.standings, alpha=policy.audit.error / 100)
     return {
         "error": policy.audit.error / 100,
-        "routable_gap": None if gap is None else gap.value,
+        "routable_gap": None if ranking.gap is None else ranking.gap.value,
         "lines": [
             {
                 **_standing_json(standing),
+                "value_rank": ranking.places.get(standing.line.line),
                 "rate_today": plan.rate(standing.line.line, policy.audit.sample / 100),
             }
             for standing in audit.standings
@@ -191,29 +192,31 @@ _COLUMNS: Final = (
     "open",
     "verdict",
     "a day",
+    "rank",
     "a dollar buys",
     "next verdict",
     "rests on",
     "dollars by",
 )
-_NUMBERS: Final = ("pairs", "worse", "same", "better", "open")
+_NUMBERS: Final = ("pairs", "worse", "same", "better", "open", "rank")
 
 
 def _print(audit: Audit, policy: Policy, plan: DayPlan) -> None:
+    ranking = rank(audit.standings, alpha=policy.audit.error / 100)
     if audit.standings:
-        out.print(_table(audit.standings))
-    for sentence in _remarks(audit, policy, plan):
+        out.print(_table(audit.standings, ranking))
+    for sentence in _remarks(audit, policy, plan, ranking.gap):
         say(sentence)
 
 
-def _table(standings: Iterable[Standing]) -> Table:
+def _table(standings: Iterable[Standing], ranking: Ranking) -> Table:
     table = new_table(*_COLUMNS, numbers=_NUMBERS)
     for standing in standings:
-        table.add_row(*(Text(harmless(cell)) for cell in _cells(standing)))
+        table.add_row(*(Text(harmless(cell)) for cell in _cells(standing, ranking)))
     return table
 
 
-def _cells(standing: Standing) -> Iterator[str]:
+def _cells(standing: Standing, ranking: Ranking) -> Iterator[str]:
     line = standing.line
     dear, cheap = line.tiers
     yield line.task_type
@@ -225,6 +228,8 @@ def _cells(standing: Standing) -> Iterator[str]:
     yield f"{line.undecided:,}" if line.undecided else ""
     yield standing.verdict.value
     yield _stake(standing)
+    place = ranking.places.get(line.line)
+    yield "" if place is None else f"{place}"
     yield _value(standing)
     yield _expected(standing)
     yield ", ".join(f"{count} {_WORDS.get(how, how)}" for how, count in line.hows.most_common())
@@ -263,7 +268,7 @@ def _expected(standing: Standing) -> str:
     return f"{found.pairs:,} pairs, {format_usd(found.cost_nanos)}, {found.days:.0f} days"
 
 
-def _remarks(audit: Audit, policy: Policy, plan: DayPlan) -> Iterator[str]:
+def _remarks(audit: Audit, policy: Policy, plan: DayPlan, gap: Gap | None) -> Iterator[str]:
     shadowed = [name for name, contract in policy.contracts.items() if contract.shadow]
     if not shadowed:
         yield "Nothing is compared: no task type of the policy has shadow = true."
@@ -280,7 +285,7 @@ def _remarks(audit: Audit, policy: Policy, plan: DayPlan) -> Iterator[str]:
         yield "Open pairs have different answers that nothing could grade: give their types a quality.check."
     for standing in audit.standings:
         yield from _of_tasks(standing)
-    if _gap(audit) is Gap.NONE:
+    if gap is Gap.NONE:
         yield "There is no routable gap: on these tiers, no type differs from the others by more than the margin."
 
 
@@ -302,11 +307,3 @@ def _of_tasks(standing: Standing) -> Iterator[str]:
         yield f"{told}; their runs were drawn, and the tiers differ by {low:+.0f} to {high:+.0f} points."
     else:
         yield f"{told}; nobody drew which task goes where, so that this does not compare the tiers."
-
-
-def _gap(audit: Audit) -> Gap | None:
-    """Whether types differ; None while any of them has pairs that nobody could grade."""
-    lines = [standing.line for standing in audit.standings]
-    if any(line.undecided for line in lines):
-        return None
-    return routable_gap({line.line: line.counts for line in lines}, margin=CHECKED_MARGIN)

@@ -34,7 +34,7 @@ def day_plan(ledger: Reader, policy: Policy, *, day: int) -> DayPlan:
         spent = [one for one in spend(ledger, since_day=day - LOOKS_BACK_DAYS) if one.day < day]
         acted = [act for act in acts(ledger) if act.at_us < begin_us]
         pairs = [pair for pair in found.pairs if pair.at_us < begin_us]
-        tasks = tasks_of(ledger, pairs, policy, until_us=begin_us)
+        tasks = tasks_of(ledger, {pair.task_type for pair in pairs}, policy, until_us=begin_us)
     audit = stand(
         pairs,
         {line: log_e for line, log_e in found.frozen.items() if found.declared_us[line] < begin_us},

@@ -26,7 +26,8 @@ def look(ledger: Reader, policy: Policy, *, at_us: int) -> list[Declared | Acted
         return [*alarmed]
     claims = new_claims(ledger, policy, at_us=at_us)
     claimed = {claim.line: claim.log_e for claim in claims}
-    audit = audit_of(ledger, policy, at_us=at_us, claimed=claimed)
+    steered = {name for name, contract in policy.contracts.items() if policy.autopilot_of(contract)}
+    audit = audit_of(ledger, policy, at_us=at_us, claimed=claimed, costed=steered)
     return [*claims, *acts_due(audit, policy, acts(ledger), at_us=at_us)]
 
 

@@ -1,7 +1,7 @@
 """Where the audit stands by a ledger: all pairs, read and looked at together with the policy and its traffic."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -9,7 +9,6 @@ from tierwise.audit.acting import alarmed_lines, remembered
 from tierwise.audit.standings import Audit, Traffic, stand
 from tierwise.audit.tasks import Task
 from tierwise.audit.verdicts import Rules
-from tierwise.core.ledger import Paired
 from tierwise.core.policy import Policy
 from tierwise.engine.shadowing import margin_of
 from tierwise.money import Nanos
@@ -25,7 +24,12 @@ LOOKS_BACK_DAYS: Final = 7
 
 
 def audit_of(
-    ledger: Reader, policy: Policy, *, at_us: int, claimed: Mapping[str, float] = NOTHING_CLAIMED
+    ledger: Reader,
+    policy: Policy,
+    *,
+    at_us: int,
+    claimed: Mapping[str, float] = NOTHING_CLAIMED,
+    costed: Collection[str] | None = None,
 ) -> Audit:
     """Look at all evidence of a ledger.
 
@@ -34,13 +38,16 @@ def audit_of(
         policy: of now.
         at_us: now, in microseconds since 1970 UTC.
         claimed: the ln E of lines that are declared and not yet in the ledger.
+        costed: the types whose finished tasks are read, which takes a while; None reads those of all that have pairs.
     """
     today = at_us // DAY_US
     with ledger.snapshot():
         found = evidence(ledger)
         acted = acts(ledger)
         spent = spend(ledger, since_day=today - LOOKS_BACK_DAYS)
-        tasks = tasks_of(ledger, found.pairs, policy, until_us=at_us)
+        paired = {pair.task_type for pair in found.pairs}
+        wanted = paired if costed is None else paired.intersection(costed)
+        tasks = tasks_of(ledger, wanted, policy, until_us=at_us)
     return stand(
         found.pairs,
         {**claimed, **found.frozen},
@@ -53,12 +60,9 @@ def audit_of(
     )
 
 
-def tasks_of(ledger: Reader, pairs: Iterable[Paired], policy: Policy, *, until_us: int) -> list[Task]:
-    """Read the finished tasks of the types that have pairs; a task is over when its conversation would be."""
-    types = {pair.task_type for pair in pairs}
-    return finished_tasks(
-        ledger, types, until_us=until_us, idle_us=policy.conversation_ttl_s * 1_000_000
-    )
+def tasks_of(ledger: Reader, types: Iterable[str], policy: Policy, *, until_us: int) -> list[Task]:
+    """Read the finished tasks of some types; a task is over when its conversation would be."""
+    return finished_tasks(ledger, types, until_us=until_us, idle_us=policy.conversation_ttl_s * 1_000_000)
 
 
 def traffic_of(spent: Iterable[DaySpend], *, today: int) -> dict[str, Traffic]:
