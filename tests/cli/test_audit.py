@@ -13,7 +13,7 @@ from support.entries import decided, outcome, posted
 from support.policies import TWO_TIERS
 from tierwise.audit.counts import Arm, LineKey
 from tierwise.cli import app
-from tierwise.cli.console import PIPED_WIDTH, out
+from tierwise.cli.console import out
 from tierwise.config import parse_book
 from tierwise.core.ledger import Entry, Paired
 from tierwise.engine.clock import now_us
@@ -50,7 +50,7 @@ def pair(number: int, difference: int | None) -> Paired:
 
 @pytest.fixture(autouse=True)
 def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(out, "width", PIPED_WIDTH)
+    monkeypatch.setattr(out, "width", 300)
 
 
 def files(folder: Path, entries: list[Entry], policy: str = POLICY) -> list[str]:
@@ -178,6 +178,30 @@ def test_types_that_differ_are_ranked_by_what_a_further_dollar_buys(tmp_path: Pa
     assert "no routable gap" not in told("list", *options)
 
 
+def test_of_a_type_with_several_alternatives_one_change_is_proposed(tmp_path: Path) -> None:
+    low = replace(KEY, cheap=Arm(tier="low", model="claude-opus-5-5", effort="low"))
+    policy = POLICY.replace(
+        "[tiers.fast]", '[tiers.low]\nmodel = "claude-opus-5-5"\neffort = "low"\n[tiers.fast]'
+    )
+    to_low = [
+        replace(
+            pair(number, 0),
+            pair_id=f"low-{number}",
+            line=low.id,
+            line_parts=low.parts,
+            cheap_nanos=usd("0.06"),
+        )
+        for number in range(300)
+    ]
+    to_fast = [pair(number, 0) for number in range(300)]
+    options = files(tmp_path, [*day_of_synthesis(), *to_low, *to_fast], policy)
+
+    proposed = told("propose", *options)
+
+    assert '+tier = "fast"' in proposed
+    assert '+tier = "low"' not in proposed
+
+
 # --- Finished tasks.
 
 
@@ -199,11 +223,11 @@ def tasks(tier: str, *, cost: int, good: float = 1.0, **changes: Any) -> list[En
 def test_a_row_says_whether_its_dollars_rest_on_finished_tasks_or_on_pairs(tmp_path: Path) -> None:
     some = [pair(number, 0) for number in range(300)]
     by_pairs = files(tmp_path, [*tasks("frontier", cost=usd("0.10")), *some])
-    assert "300 pairs" in told("list", *by_pairs)
+    assert "by 300 pairs" in told("list", *by_pairs)
 
     by_tasks = files(tmp_path, tasks("fast", cost=usd("0.02")))
 
-    assert "60 finished tasks" in told("list", *by_tasks)
+    assert "by 60 finished tasks" in told("list", *by_tasks)
     (line,) = json.loads(told("list", "--json", *by_tasks))["lines"]
     assert (line["costs"]["rest_on"], line["costs"]["drawn"]) == ("tasks", False)
     assert line["costs"]["cheap_per_dear"]["amount"] == pytest.approx(0.2)

@@ -345,7 +345,8 @@ def test_an_unknown_key_that_is_near_to_nothing_is_told_all_of_them() -> None:
     assert complaint(BASE + "zzz = 5\n") == (
         "t.toml:8: task_types.default.zzz: is not known\n"
         "    the keys in [task_types.NAME] are tier, max_tokens, min_tokens, max_cost_usd, max_calls, downgrade_to, "
-        "task_budget, effort, thinking, mode, shadow, description, on_truncation, cascade, fallback, budget, quality"
+        "task_budget, effort, thinking, mode, shadow, shadow_on, description, on_truncation, cascade, fallback, "
+        "budget, quality"
     )
     assert complaint("zzz = 5\n" + BASE) == (
         "t.toml:1: zzz: is not known\n"

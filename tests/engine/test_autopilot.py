@@ -268,3 +268,36 @@ def test_pairs_before_a_verdict_raise_no_alarm(ledger: Ledger) -> None:
     ledger.write([Declared(line=line().id, at_us=NOW_US + next(NUMBERS), log_e=9.0, pairs=300)])
 
     assert watch(ledger) == []
+
+
+# --- Several alternatives of one type.
+
+EFFORTS = book(
+    TWO_TIERS.replace(
+        "[tiers.fast]", '[tiers.low]\nmodel = "claude-opus-5-5"\neffort = "low"\n[tiers.fast]'
+    ).replace('tier = "frontier"', 'tier = "frontier"\nshadow = true\nshadow_on = ["low", "fast"]')
+    + "[audit]\nautopilot = true\n"
+)
+
+
+def alternative(cheap: str) -> LineKey:
+    contract = EFFORTS.policy.contracts["synthesis"]
+    return line_key(EFFORTS.policy, contract, dear="frontier", cheap=cheap)
+
+
+def test_of_several_alternatives_one_is_moved_to_at_a_time(ledger: Ledger) -> None:
+    ledger.write(pairs(60, key=alternative("low")))
+    (first,) = look(ledger, EFFORTS)
+    ledger.write(pairs(60, key=alternative("fast")))
+
+    assert (first.to_tier, look(ledger, EFFORTS)) == ("low", [])
+    assert {tier for tier, _ in tiers(ledger, EFFORTS)} == {"frontier", "low"}
+
+
+def test_once_an_alternative_is_given_up_another_may_be_moved_to(ledger: Ledger) -> None:
+    ledger.write(pairs(60, key=alternative("low")))
+    look(ledger, EFFORTS)
+    ledger.write([*pairs(60, -1, key=alternative("low")), *pairs(60, key=alternative("fast"))])
+
+    assert [(act.act, act.to_tier) for act in look(ledger, EFFORTS)] == [(Act.REVERTED, "frontier")]
+    assert [(act.act, act.to_tier) for act in look(ledger, EFFORTS)] == [(Act.MOVED, "fast")]

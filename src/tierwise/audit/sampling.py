@@ -20,7 +20,7 @@ class Purpose(StrEnum):
     PAIR = "pair"
     """Whether a task becomes a pair."""
     DIRECTION = "direction"
-    """Whether it is compared with a dearer tier or a cheaper one, where there are both."""
+    """Which tier it is compared with, where there are several: a dearer one and a cheaper, or those that it names."""
     CHECK = "check"
     """Whether its reply is checked."""
     HOLDBACK = "holdback"

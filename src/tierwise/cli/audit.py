@@ -192,13 +192,11 @@ _COLUMNS: Final = (
     "open",
     "verdict",
     "a day",
-    "rank",
     "a dollar buys",
     "next verdict",
     "rests on",
-    "dollars by",
 )
-_NUMBERS: Final = ("pairs", "worse", "same", "better", "open", "rank")
+_NUMBERS: Final = ("pairs", "worse", "same", "better", "open")
 
 
 def _print(audit: Audit, policy: Policy, plan: DayPlan) -> None:
@@ -228,23 +226,12 @@ def _cells(standing: Standing, ranking: Ranking) -> Iterator[str]:
     yield f"{line.undecided:,}" if line.undecided else ""
     yield standing.verdict.value
     yield _stake(standing)
-    place = ranking.places.get(line.line)
-    yield "" if place is None else f"{place}"
-    yield _value(standing)
+    yield _value(standing, ranking)
     yield _expected(standing)
     yield ", ".join(f"{count} {_WORDS.get(how, how)}" for how, count in line.hows.most_common())
-    yield next(_basis(standing), "")
 
 
 _WORDS: Final = {"check": "checked", "equal": "equal", "failure": "failed", "differs": "not graded"}
-
-
-def _basis(standing: Standing) -> Iterator[str]:
-    """What the dollars rest on, where there are any."""
-    if standing.by_tasks:
-        yield f"{standing.tasks.tasks:,} finished tasks"
-    elif standing.ratio is not None:
-        yield f"{standing.line.costs.pairs:,} pairs"
 
 
 def _stake(standing: Standing) -> str:
@@ -253,12 +240,20 @@ def _stake(standing: Standing) -> str:
         return ""
     what = "saved" if standing.line.on_dear else "more"
     low, high = format_usd(stake.low_nanos), format_usd(stake.high_nanos)
-    return f"{format_usd(stake.nanos)} {what} ({low} to {high})"
+    basis = (
+        f"{standing.tasks.tasks:,} finished tasks"
+        if standing.by_tasks
+        else f"{standing.line.costs.pairs:,} pairs"
+    )
+    return f"{format_usd(stake.nanos)} {what} ({low} to {high}) by {basis}"
 
 
-def _value(standing: Standing) -> str:
-    found = standing.value
-    return "" if found is None else f"{found.per_dollar:.2g} tasks ({found.low:.2g} to {found.high:.2g})"
+def _value(standing: Standing, ranking: Ranking) -> str:
+    found, place = standing.value, ranking.places.get(standing.line.line)
+    if found is None:
+        return ""
+    rank_ = "" if place is None else f"{place}. "
+    return f"{rank_}{found.per_dollar:.2g} tasks ({found.low:.2g} to {found.high:.2g})"
 
 
 def _expected(standing: Standing) -> str:

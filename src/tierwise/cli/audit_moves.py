@@ -153,7 +153,8 @@ def log(ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False) -> N
 
 
 def moves_of(audit: Audit, policy: Policy, *, provisional: bool) -> Iterator[Move]:
-    """The changes of tier that the verdicts ask for."""
+    """The changes of tier that the verdicts ask for: of a type with several, the one with the most at stake."""
+    moved = set[str]()
     down = {Verdict.PROVEN, Verdict.PROVISIONAL} if provisional else {Verdict.PROVEN}
     for standing in audit.standings:
         dear, cheap = standing.line.tiers
@@ -161,8 +162,9 @@ def moves_of(audit: Audit, policy: Policy, *, provisional: bool) -> Iterator[Mov
         target = cheap if standing.verdict in down else dear if standing.verdict is Verdict.NEEDED else None
         if contract is None or target is None or contract.tier not in {dear, cheap} - {target}:
             continue
-        if target == cheap and standing.costs_more:
+        if (target == cheap and standing.costs_more) or contract.name in moved:
             continue
+        moved.add(contract.name)
         yield Move(task_type=contract.name, from_tier=contract.tier, to_tier=target, standing=standing)
 
 

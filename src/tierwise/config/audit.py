@@ -1,10 +1,13 @@
 """How the audit's keys become values, and what is wrong with them."""
 
+from collections.abc import Collection
 from typing import Final
 
 from tierwise.audit.grading import read_check
 from tierwise.config import audit_keys as keys
+from tierwise.config.draft import meant
 from tierwise.config.reading import Notes, Section, section
+from tierwise.config.values import shown
 from tierwise.core.policy import Audit, Contract
 
 _DAY_S: Final = 86_400
@@ -40,11 +43,20 @@ def read_quality(contract: Section) -> tuple[str | None, int | None, bool | None
     return check, margin, quality.take(keys.TYPE_AUTOPILOT)
 
 
-def check_shadow(contract: Contract, tiers: int, notes: Notes) -> None:
+def check_shadow(contract: Contract, tiers: Collection[str], notes: Notes) -> None:
     """Note what the audit cannot do, or would not."""
     path = ("task_types", contract.name)
-    if contract.shadow and tiers < 2:
+    if contract.shadow and len(tiers) < 2:
         notes.error((*path, "shadow"), "there is no other tier to compare with", "remove the line")
+    for name in contract.shadow_on:
+        if name not in tiers:
+            notes.error((*path, "shadow_on"), f"there is no tier {shown(name)}", meant(name, tiers, "tiers"))
+        elif name == contract.tier:
+            notes.error(
+                (*path, "shadow_on"), f"{name} is the type's own tier", "name the tiers to compare it with"
+            )
+    if contract.shadow_on and not contract.shadow:
+        notes.warn((*path, "shadow_on"), "is not used: nothing is compared", "add shadow = true")
     has_quality = contract.check is not None or contract.margin_points is not None
     if contract.cascade and contract.shadow:
         notes.warn((*path, "shadow"), "is not used: a cascade is not compared", "remove the line")

@@ -1,9 +1,38 @@
 """The keys of the audit: which types are compared, what a good answer is, and what comparing may cost."""
 
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
-from tierwise.config.kinds import Duration, Flag, Text, Whole
+from tierwise.config.kinds import Duration, Flag, Misfit, Name, Text, Whole, misfit
 from tierwise.config.tables import Key, Table
+from tierwise.config.values import as_list
+
+
+@dataclass(frozen=True, slots=True)
+class TierNames:
+    """Names of tiers, each once."""
+
+    noun: str = 'a list of tiers such as ["fast", "frontier-low"]'
+
+    def read(self, value: object) -> tuple[str, ...] | Misfit:
+        """Return the names."""
+        members = as_list(value)
+        if not members:
+            return misfit(self.noun, value, f'write ["{value}"]' if isinstance(value, str) else None)
+        names: list[str] = []
+        for member in members:
+            name = Name().read(member)
+            if isinstance(name, Misfit):
+                return name
+            names.append(name)
+        if len(set(names)) < len(names):
+            return Misfit("must have each tier once", "remove the second of the two")
+        return tuple(names)
+
+    def schema(self) -> dict[str, Any]:
+        """Return its JSON Schema."""
+        return {"type": "array", "items": Name().schema(), "minItems": 1, "uniqueItems": True}
+
 
 SHADOW: Final[Key[bool]] = Key(
     name="shadow",
@@ -12,6 +41,14 @@ SHADOW: Final[Key[bool]] = Key(
     "compare. The prompts go to the same provider, with the caller's key, once more.",
     example="true",
     absent="false",
+)
+SHADOW_ON: Final[Key[tuple[str, ...]]] = Key(
+    name="shadow_on",
+    kind=TierNames(),
+    meaning="Which tiers the type's calls are compared with: each run, else conversation, with one of them, drawn by a "
+    "hash. A tier of the same model at a lower effort is one like any other.",
+    example='["fast"]',
+    absent="the next cheaper tier; of a type on the cheapest one, the first",
 )
 MARGIN: Final[Key[int]] = Key(
     name="margin",

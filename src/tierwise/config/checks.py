@@ -103,7 +103,7 @@ def _check_contract(contract: Contract, draft: Draft, notes: Notes) -> None:
     path = ("task_types", contract.name)
     _check_least_cap(contract, notes)
     check_downgrade(contract, draft, notes)
-    check_shadow(contract, len(draft.tiers), notes)
+    check_shadow(contract, draft.tiers, notes)
     if contract.tier not in draft.tiers:
         message = f"there is no tier {shown(contract.tier)}"
         notes.error((*path, "tier"), message, meant(contract.tier, draft.tiers, "tiers"))

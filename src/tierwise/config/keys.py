@@ -4,7 +4,7 @@ from decimal import Decimal
 from typing import Final, Literal
 
 from tierwise.config.addresses import Address
-from tierwise.config.audit_keys import AUDIT, QUALITY, SHADOW
+from tierwise.config.audit_keys import AUDIT, QUALITY, SHADOW, SHADOW_ON
 from tierwise.config.budget_keys import (
     BUDGET_STORE,
     BUDGET_STORE_LOST,
@@ -269,6 +269,7 @@ TASK_TYPES: Final = Table(
         KEEP_THINKING,
         TYPE_MODE,
         SHADOW,
+        SHADOW_ON,
         DESCRIPTION,
         ON_TRUNCATION,
         CASCADE,

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from tierwise.config import budget_keys, client_keys, keys, retry_keys
 from tierwise.config.audit import read_audit, read_quality
-from tierwise.config.audit_keys import SHADOW
+from tierwise.config.audit_keys import SHADOW, SHADOW_ON
 from tierwise.config.budgets import read_budget, read_type_budgets
 from tierwise.config.checks import check
 from tierwise.config.clients import read_client
@@ -228,6 +228,7 @@ def _contract(name: str, section: Section) -> Contract | None:
     thinking = section.take(keys.KEEP_THINKING)
     mode = section.take(keys.TYPE_MODE)
     shadow = section.take(SHADOW) or False
+    shadow_on = section.take(SHADOW_ON) or ()
     check, margin, autopilot = read_quality(section)
     description = section.take(keys.DESCRIPTION)
     on_truncation = section.take(retry_keys.ON_TRUNCATION)
@@ -251,6 +252,7 @@ def _contract(name: str, section: Section) -> Contract | None:
         fallback=fallback,
         description=description,
         shadow=shadow,
+        shadow_on=shadow_on,
         margin_points=margin,
         check=check,
         autopilot=autopilot,

@@ -47,15 +47,26 @@ def acting_of(ledger: Reader, policy: Policy) -> Acting:
 
 
 def acts_due(audit: Audit, policy: Policy, before: Sequence[Acted], *, at_us: int) -> list[Acted]:
-    """What the verdicts ask the autopilot for, beyond the acts so far."""
+    """What the verdicts ask the autopilot for, beyond the acts so far.
+
+    A type goes to one other tier at a time: the one that saves most of those with a verdict, as long as that holds.
+    """
     rules = Rules(alpha=policy.audit.error / 100)
     alarmed = alarmed_lines(before)
-    wanted = (
-        due(standing, before, rules=rules, at_us=at_us)
-        for standing in audit.standings
-        if _is_steered(standing, policy, alarmed)
-    )
-    return [act for act in wanted if act is not None]
+    steered = [standing for standing in audit.standings if _is_steered(standing, policy, alarmed)]
+    latest = latest_acts(before)
+    moved = {
+        each.line.task_type: each.line.line
+        for each in steered
+        if each.line.line in latest and latest[each.line.line].share
+    }
+    found: list[Acted] = []
+    for standing in steered:
+        act = due(standing, before, rules=rules, at_us=at_us)
+        if act is not None and moved.get(act.task_type, act.line) == act.line:
+            found.append(act)
+            moved[act.task_type] = act.line
+    return found
 
 
 def _is_steered(standing: Standing, policy: Policy, alarmed: frozenset[str]) -> bool:

@@ -1,8 +1,9 @@
 """Shadowing: which other tier a call is compared on, what its pair is evidence of, and the same call made there.
 
-A call on any tier but the cheapest is compared with the next cheaper one, a call on the cheapest with the frontier; on
-tiers between, both may be drawn. The audit's call is charged to accounts of its own, one for each direction, and to
-none of the callers'.
+A call is compared with one of the tiers that its type names in `shadow_on`, drawn by its run or conversation. Where it
+names none, a call on any tier but the cheapest is compared with the next cheaper one, a call on the cheapest with the
+frontier; on tiers between, both may be drawn. The audit's call is charged to accounts of its own, one for each
+direction, and to none of the callers'.
 """
 
 from dataclasses import dataclass, replace
@@ -85,7 +86,9 @@ def comparison_of(
     tier, policy = planned.decision.tier, planned.policy
     assert tier is not None
     names = list(policy.tiers)
-    other = _other_tier(tier, names, cluster=cluster, salt=salt)
+    draw = uniform(Purpose.DIRECTION, tier, cluster, salt=salt)
+    alternatives = [name for name in names if name in contract.shadow_on and name != tier]
+    other = alternatives[int(draw * len(alternatives))] if alternatives else _other_tier(tier, names, draw)
     on_dear = names.index(tier) < names.index(other)
     dear, cheap = (tier, other) if on_dear else (other, tier)
     key = open_line(line_key(policy, contract, dear=dear, cheap=cheap), alarmed)
@@ -163,11 +166,11 @@ def shadow_call(
 _RUN_ELSEWHERE: Final = frozenset({"mcp_servers", "container"})
 
 
-def _other_tier(tier: str, names: list[str], *, cluster: str, salt: str) -> str:
+def _other_tier(tier: str, names: list[str], draw: float) -> str:
     place = names.index(tier)
     if place == 0:
         return names[1]
-    upwards = uniform(Purpose.DIRECTION, tier, cluster, salt=salt) < 0.5
+    upwards = draw < 0.5
     return names[0] if place == len(names) - 1 or upwards else names[place + 1]
 
 
