@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 from audit.simulation import pair, slack
 from tierwise.audit.counts import Counts
 from tierwise.audit.evidence import log_above, log_below, mixture, stakes, threshold
-from tierwise.audit.splitting import Gap, Grouping, log_different, propose_split, routable_gap
+from tierwise.audit.splitting import (
+    MOST_GROUPS,
+    OTHERS,
+    Gap,
+    Grouping,
+    Groups,
+    log_different,
+    propose_split,
+    routable_gap,
+)
 
 COUNTS = st.builds(Counts, worse=st.integers(0, 200), same=st.integers(0, 3000), better=st.integers(0, 200))
 ALIKE = Counts(worse=60, same=2880, better=60)
@@ -126,3 +135,15 @@ def test_a_split_that_would_change_nothing_is_not_proposed() -> None:
 
     assert propose_split([Grouping(feature="f", groups={"a": worse, "b": worst})], margin=0.03) is None
     assert propose_split([], margin=0.03) is None
+
+
+def test_values_that_come_late_are_one_group_and_the_first_keep_theirs() -> None:
+    groups = Groups()
+    for number in [*range(20), 0, 19]:
+        groups.add((("agent", f"a{number}"),), Counts(same=1))
+
+    (grouping,) = groups.groupings()
+
+    assert len(grouping.groups) == MOST_GROUPS
+    assert grouping.groups["a0"] == Counts(same=2)
+    assert grouping.groups[OTHERS] == Counts(same=20 - MOST_GROUPS + 1 + 1)

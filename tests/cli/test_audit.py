@@ -202,6 +202,62 @@ def test_of_a_type_with_several_alternatives_one_change_is_proposed(tmp_path: Pa
     assert '+tier = "low"' not in proposed
 
 
+def of_two_agents() -> list[Entry]:
+    """The planner needs the dearer tier, and the reader does not."""
+    return [
+        *day_of_synthesis(),
+        *(
+            replace(
+                pair(number, -1 if number % 4 == 0 else 0),
+                features=(("agent", "planner" if number % 2 == 0 else "reader"), ("tools", "none")),
+            )
+            for number in range(400)
+        ),
+    ]
+
+
+def test_a_type_of_two_agents_with_different_truths_is_to_be_two_types(tmp_path: Path) -> None:
+    options = files(tmp_path, of_two_agents())
+
+    shown, proposed = told("list", *options), told("propose", *options)
+    (line,) = json.loads(told("list", "--json", *options))["lines"]
+
+    assert "synthesis should be several types, by agent, which is proven with ln E = " in shown
+    assert "# [[match]]\n" in proposed
+    assert '# task_type = "synthesis-planner"\n# headers.x-tierwise-agent = "planner"\n' in proposed
+    assert '# [task_types.synthesis-planner]\n# tier = "frontier"\n' in proposed
+    assert line["split"]["feature"] == "agent"
+    assert [(group["name"], group["worse"]) for group in line["split"]["groups"]] == [
+        ("planner", 100),
+        ("reader", 0),
+    ]
+    assert line["split"]["log_e"] > line["split"]["needed"]
+    assert (tmp_path / "tierwise.toml").read_text("utf-8") == POLICY
+    assert json.loads(told("propose", "--json", *options))["splits"] == [
+        each for each in proposed.splitlines() if each.startswith("# ") and "audit: " not in each
+    ]
+
+
+def test_a_rule_that_could_name_several_agents_is_not_offered(tmp_path: Path) -> None:
+    stars = [
+        replace(each, features=tuple((name, f"*{value}") for name, value in each.features))
+        if isinstance(each, Paired)
+        else each
+        for each in of_two_agents()
+    ]
+
+    proposed = told("propose", *files(tmp_path, stars))
+
+    assert "have the callers name a type for each" in proposed
+    assert "[[match]]" not in proposed
+
+
+def test_of_a_type_with_an_open_pair_no_split_is_proposed(tmp_path: Path) -> None:
+    options = files(tmp_path, [*of_two_agents(), pair(999, None)])
+
+    assert "several types" not in told("list", *options)
+
+
 # --- Finished tasks.
 
 

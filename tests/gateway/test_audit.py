@@ -13,6 +13,7 @@ import pytest
 from support.asgi import KEYED, Pairs, gateway_in_memory, post
 from support.policies import book
 from support.transcripts import EVENTS, MemoryUpstream, Transcript, error, event
+from tierwise.audit.coarse import splits
 from tierwise.audit.counts import LineKey
 from tierwise.audit.standings import Audit
 from tierwise.audit.verdicts import Verdict
@@ -468,3 +469,45 @@ def _of_the_day_before(number: int, key: LineKey) -> Paired:
         dear_nanos=usd("0.10"),
         cheap_nanos=usd("0.01"),
     )
+
+
+def test_a_pair_keeps_what_was_known_of_its_call_and_none_of_its_text(tmp_path: Path) -> None:
+    tool = {"name": "look_up", "description": "Secret words.", "input_schema": {"type": "object"}}
+    said = {"role": "assistant", "content": "Yes."}
+    more = [{"role": "user", "content": "More secret words."}, said, {"role": "user", "content": "x" * 5_000}]
+    headers = (*KEYED, (b"x-tierwise-agent", b"planner"))
+
+    first, second, third = pairs_of(
+        tmp_path / "ledger",
+        always,
+        [
+            body("synthesis", "Secret words."),
+            body("synthesis", "Other secret words.", tools=[tool]),
+            body("synthesis", "", tools=[tool]) | {"messages": more},
+        ],
+        headers=headers,
+    )
+
+    assert first.features == (("agent", "planner"), ("body", "to 4 kB"), ("tools", "none"))
+    assert dict(second.features)["tools"] == "in the first turn"
+    assert dict(third.features) == {"agent": "planner", "body": "4 to 32 kB", "tools": "in a later turn"}
+    assert b"ecret" not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
+
+
+def test_two_agents_of_one_type_with_different_truths_are_found(tmp_path: Path) -> None:
+    path, policy = tmp_path / "ledger", book(FLEET)
+
+    def script(request: Outgoing) -> Transcript:
+        is_planner = "planner" in json.loads(request.body)["messages"][0]["content"]
+        fast = model_of(request) != "claude-opus-5-5"
+        return saying("wrong" if is_planner and fast else "right", request)
+
+    for agent in ("planner", "reader"):
+        calls = [body("triage", f"{agent} {number}") for number in range(80)]
+        headers = (*KEYED, (b"x-tierwise-agent", agent.encode()))
+        pairs_of(path, script, calls, policy=policy, headers=headers)
+
+    (split,) = splits(_audit(path, policy).standings, alpha=0.05).values()
+    assert split.feature == "agent"
+    assert [group.name for group in split.groups] == ["planner", "reader"]
+    assert split.groups[0].interval.high < -0.05 < split.groups[1].interval.high

@@ -10,14 +10,14 @@ E⁺ falls and E⁻ rises in c, both convexly, so the minimum is found by narrow
 Waudby-Smith & Ramdas, arXiv 2010.09686; averages of e-values are e-values (Vovk & Wang 2021).
 
 Applied to task types it says whether there is anything to route by. Applied to groups within a type it says whether
-the type is too coarse; a search through many ways of grouping asks for that many times the evidence. `propose_split`,
-which does, is asked by nobody yet: pairs are kept without features.
+the type is too coarse; a search through many ways of grouping asks for that many times the evidence.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from math import log
+from typing import Final
 
 from tierwise.audit.confidence import Interval, confidence
 from tierwise.audit.counts import Counts, Tally, mean_of, observations
@@ -25,6 +25,11 @@ from tierwise.audit.evidence import log_above, log_below, mixture, stakes, thres
 
 NARROWINGS = 60
 """Each leaves two thirds of the range."""
+
+
+MOST_GROUPS: Final = 8
+"""Of one feature, that of all later values included."""
+OTHERS: Final = "(others)"
 
 
 class Gap(StrEnum):
@@ -43,6 +48,28 @@ class Grouping:
 
     feature: str
     groups: Mapping[str, Counts]
+
+
+@dataclass(slots=True)
+class Groups:
+    """Pairs counted by each feature's values.
+
+    The first few values that occur are groups of their own, all later ones are one together: which group a pair
+    belongs to is settled when it comes, and nothing is cut to fit.
+    """
+
+    features: dict[str, dict[str, Counts]] = field(default_factory=dict[str, dict[str, Counts]])
+
+    def add(self, features: Sequence[tuple[str, str]], counts: Counts) -> None:
+        """Count one pair more."""
+        for feature, value in features:
+            groups = self.features.setdefault(feature, {})
+            name = value if value in groups or len(groups) < MOST_GROUPS - 1 else OTHERS
+            groups[name] = groups.get(name, Counts()) + counts
+
+    def groupings(self) -> list[Grouping]:
+        """Every way to split the pairs that there is."""
+        return [Grouping(feature=feature, groups=groups) for feature, groups in self.features.items()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

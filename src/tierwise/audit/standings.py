@@ -17,6 +17,7 @@ from tierwise.audit.evidence import log_needed, log_safe
 from tierwise.audit.planner import Forecast, Goal, Prospect, forecast, is_worth_it
 from tierwise.audit.posterior import probability_above
 from tierwise.audit.selection import Selection, bar, select
+from tierwise.audit.splitting import Groups
 from tierwise.audit.tasks import Task, TaskCosts, compare
 from tierwise.audit.verdicts import CHECKED_MARGIN, FINAL, Findings, Rules, Verdict, next_verdict
 from tierwise.audit.waste import (
@@ -64,6 +65,8 @@ class Line:
     costs: PairedCosts = field(default_factory=PairedCosts)
     """Of the pairs whose costs are both known."""
     hows: Counter[str] = field(default_factory=Counter[str])
+    groups: Groups = field(default_factory=Groups)
+    """Of the pairs whose outcome is known."""
     first_us: int = 0
     last_us: int = 0
 
@@ -97,10 +100,10 @@ class Line:
         match pair.difference:
             case None:
                 self.undecided += 1
-            case 0:
-                self.counts += Counts(same=1)
             case difference:
-                self.counts += Counts(better=1) if difference > 0 else Counts(worse=1)
+                one = Counts(worse=int(difference < 0), same=int(difference == 0), better=int(difference > 0))
+                self.counts += one
+                self.groups.add(pair.features, one)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

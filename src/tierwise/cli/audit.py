@@ -8,6 +8,7 @@ from typing import Any, Final
 from rich.table import Table
 from rich.text import Text
 
+from tierwise.audit.coarse import splits
 from tierwise.audit.dayplan import DayPlan
 from tierwise.audit.ranking import Ranking, rank
 from tierwise.audit.splitting import Gap
@@ -15,6 +16,7 @@ from tierwise.audit.standings import Audit, Standing
 from tierwise.audit.tasks import Side, TaskCosts
 from tierwise.cli.audit_moves import apply, log, propose
 from tierwise.cli.audit_run import run_
+from tierwise.cli.audit_splits import split_json, split_told
 from tierwise.cli.console import harmless, new_table, out, print_json, say
 from tierwise.cli.groups import new_group
 from tierwise.cli.options import (
@@ -75,6 +77,7 @@ audit: Final = new_group(
 def audit_json(audit: Audit, policy: Policy, plan: DayPlan) -> dict[str, Any]:
     """The whole audit, for machines."""
     ranking = rank(audit.standings, alpha=policy.audit.error / 100)
+    found = splits(audit.standings, alpha=policy.audit.error / 100)
     return {
         "error": policy.audit.error / 100,
         "routable_gap": None if ranking.gap is None else ranking.gap.value,
@@ -82,6 +85,7 @@ def audit_json(audit: Audit, policy: Policy, plan: DayPlan) -> dict[str, Any]:
             {
                 **_standing_json(standing),
                 "value_rank": ranking.places.get(standing.line.line),
+                "split": split_json(found.get(standing.line.line)),
                 "rate_today": plan.rate(standing.line.line, policy.audit.sample / 100),
             }
             for standing in audit.standings
@@ -280,6 +284,10 @@ def _remarks(audit: Audit, policy: Policy, plan: DayPlan, gap: Gap | None) -> It
         yield "Open pairs have different answers that nothing could grade: give their types a quality.check."
     for standing in audit.standings:
         yield from _of_tasks(standing)
+    found = splits(audit.standings, alpha=policy.audit.error / 100)
+    for standing in audit.standings:
+        if standing.line.line in found:
+            yield split_told(standing, found[standing.line.line])
     if gap is Gap.NONE:
         yield "There is no routable gap: on these tiers, no type differs from the others by more than the margin."
 

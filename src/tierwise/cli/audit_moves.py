@@ -12,8 +12,10 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from tierwise.audit.coarse import splits
 from tierwise.audit.standings import Audit, Standing
 from tierwise.audit.verdicts import Verdict
+from tierwise.cli.audit_splits import split_proposed
 from tierwise.cli.console import ExitCode, err, harmless, new_table, out, print_json, say
 from tierwise.cli.options import (
     DEFAULT_LEDGER,
@@ -58,6 +60,8 @@ class Proposal:
     before: str
     after: str
     moves: tuple[Move, ...]
+    splits: tuple[str, ...]
+    """What is proposed beside them, and is for somebody to write: lines of comments."""
 
     @property
     def diff(self) -> str:
@@ -82,16 +86,18 @@ def propose(
     """Print the change of the policy that the audit asks for.
 
     Types that are proven move to the cheaper tier, types that need the dearer one move up. It is a unified diff, with
-    the evidence as comments; `apply` makes the change. A type that has moved keeps being compared, as long as `shadow`
-    stays.
+    the evidence as comments; `apply` makes the change. What to write where a type should be several follows it. A type
+    that has moved keeps being compared, as long as `shadow` stays.
 
     Example: tierwise audit propose
     """
     proposal = _proposal(policy, ledger, provisional=provisional, only=())
     if as_json:
         print_json(_proposal_json(proposal))
-    else:
-        _show(proposal)
+        return
+    _show(proposal)
+    for line in proposal.splits:
+        say(line)
 
 
 def apply(
@@ -181,8 +187,15 @@ def _proposal(policy: Path, ledger: str, *, provisional: bool, only: Iterable[st
         for move in moves_of(audit, known, provisional=provisional)
         if not wanted or move.task_type in wanted
     )
+    found = splits(audit.standings, alpha=known.audit.error / 100)
+    told = [
+        line
+        for standing in audit.standings
+        if standing.line.line in found
+        for line in split_proposed(standing, found[standing.line.line])
+    ]
     after = edited(before, [_edit(move, at_us) for move in moves], file=str(policy)) if moves else before
-    return Proposal(file=policy, before=before, after=after, moves=moves)
+    return Proposal(file=policy, before=before, after=after, moves=moves, splits=tuple(told))
 
 
 def _edit(move: Move, at_us: int) -> Edit:
@@ -255,6 +268,7 @@ def _proposal_json(proposal: Proposal) -> dict[str, Any]:
             for move in proposal.moves
         ],
         "diff": proposal.diff,
+        "splits": list(proposal.splits),
     }
 
 

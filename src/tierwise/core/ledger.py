@@ -236,6 +236,8 @@ class Paired:
     dear_nanos: Nanos | None
     """What the call cost on the dearer tier; None where that is unknown."""
     cheap_nanos: Nanos | None
+    features: tuple[tuple[str, str], ...] = ()
+    """What was known of the call before it was made, by name; none of a pair from before they were kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

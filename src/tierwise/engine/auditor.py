@@ -23,6 +23,7 @@ from tierwise.core.policy import Policy
 from tierwise.engine.budgets import AsyncBudgets, Warnings
 from tierwise.engine.dayplan import day_plan
 from tierwise.engine.desk import Desk, Opened, Reading
+from tierwise.engine.features import features_of
 from tierwise.engine.ledger import AsyncLedger
 from tierwise.engine.listening import Kept, ListeningCaller, SilentCaller
 from tierwise.engine.looking import look
@@ -332,6 +333,7 @@ class Auditor:
             cluster=candidate.cluster,
             dear_nanos=by_tier[0].cost_nanos,
             cheap_nanos=by_tier[1].cost_nanos,
+            features=features_of(candidate.reading),
         )
 
     async def _limit(self, on_dear: bool, *, oldest_us: int) -> Nanos:  # noqa: FBT001 — it names the direction
