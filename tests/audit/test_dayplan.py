@@ -97,6 +97,12 @@ def test_a_line_that_rests_goes_on_resting_when_nothing_is_known_of_its_traffic(
     assert plan_rates(found.values(), {}, purses_nanos=(1, 1), day=9).rates == {found["close"].line.line: 0}
 
 
+def test_a_line_with_an_answer_is_watched_at_the_policys_rate_when_nothing_is_known_of_its_traffic() -> None:
+    found = standings(pairs_of("proven", same=300))
+
+    assert plan_rates(found.values(), {}, purses_nanos=(1, 1), day=9).rates == {}
+
+
 def test_where_money_is_short_the_line_of_larger_index_gets_it() -> None:
     dear = pairs_of("dear", same=60, dear_nanos=usd("1.00"))
     cheap = pairs_of("cheap", same=60, dear_nanos=usd("0.02"))
@@ -106,6 +112,45 @@ def test_where_money_is_short_the_line_of_larger_index_gets_it() -> None:
     assert found["dear"] is not None
     assert found["dear"] > 0
     assert found["cheap"] == 0
+
+
+def test_what_types_on_the_cheaper_tier_leave_goes_to_the_others_where_all_have_begun() -> None:
+    found = standings(pairs_of("down", same=60), pairs_of("up", same=60, on_dear=False))
+    clusters = {one.line.line: 1_000.0 for one in found.values()}
+    purses = usd("0.20"), usd("90")
+
+    kept = plan_rates(found.values(), clusters, purses_nanos=purses, day=9)
+    handed = plan_rates(found.values(), clusters, purses_nanos=purses, day=9, hands_over=True)
+
+    down, up = found["down"].line.line, found["up"].line.line
+    assert kept.handed_nanos == 0
+    assert handed.rates[down] > kept.rates[down] > 0
+    assert handed.rates[up] == kept.rates[up]
+    spent = handed.rates[up] * 1_000 * usd("0.10")
+    assert 0 < handed.handed_nanos <= purses[1] - spent
+    assert handed.rates[down] * 1_000 * usd("0.01") == pytest.approx(purses[0] + handed.handed_nanos)
+
+
+def test_a_type_that_goes_down_already_is_proven_for_the_little_that_frees_and_watched_where_that_is_too_little() -> (
+    None
+):
+    pairs = pairs_of("moved", same=60)
+    line = pairs[0].line
+    audit = stand(
+        pairs,
+        {},
+        traffic={"moved": Traffic(calls=1_000, spend_nanos=usd("100"))},
+        margins={},
+        rules=Rules(),
+        remembered={line: Verdict.PROVISIONAL},
+    )
+    (moved,) = audit.standings
+    worthless = replace(moved, prospect=replace(moved.prospect, saving_nanos=0))
+
+    plan = plan_rates([worthless], {line: 1_000}, purses_nanos=(usd("9"), usd("9")), day=9)
+
+    assert moved.prospect.frees == pytest.approx(0.08)
+    assert plan.rates == {line: WATCHING / 1_000}
 
 
 def test_the_plan_is_the_same_whenever_it_is_made() -> None:

@@ -5,7 +5,14 @@ from statistics import median
 
 from audit.simulation import pair
 from tierwise.audit.counts import Arm, LineKey
-from tierwise.audit.watching import BATCH, LEARNS_FROM, find_alarms, find_pass_alarms
+from tierwise.audit.watching import (
+    BATCH,
+    LEARNS_FROM,
+    alarm_acts,
+    find_alarms,
+    find_pass_alarms,
+    find_rises,
+)
 from tierwise.core.ledger import Checked, Paired
 
 KEY = LineKey(task_type="t", dear=Arm(tier="frontier", model="a"), cheap=Arm(tier="fast", model="b"))
@@ -106,3 +113,43 @@ def test_before_the_share_is_learned_there_is_no_alarm() -> None:
 
 def test_a_type_that_hardly_ever_passes_is_not_watched() -> None:
     assert replies_until_alarm(1, before=0.01, after=0.0, changes_at=LEARNS_FROM, most=4_000) is None
+
+
+# --- Whether a tier that would not do will do by now.
+
+
+def rise_after(differences: list[int | None], closed: frozenset[str] = frozenset()) -> int | None:
+    pairs = [paired(number, difference) for number, difference in enumerate(differences)]
+    found = find_rises(pairs, closed, margins={}, alpha=0.05)
+    return found[0].observations if found else None
+
+
+NEEDED: list[int | None] = [-1, 0] * 30
+
+
+def test_a_cheaper_tier_that_has_become_as_good_is_found() -> None:
+    made = rise_after([*NEEDED, *[0] * 600])
+
+    assert made is not None
+    assert made < 600
+    assert rise_after([*NEEDED, *[0] * 600], frozenset({KEY.id})) is None
+
+
+def test_one_that_stays_worse_or_was_never_needed_does_not_alarm() -> None:
+    assert rise_after([*NEEDED, *[-1, *[0] * 15] * 60]) is None
+    assert rise_after([0] * 2_000) is None
+
+
+def test_pairs_that_nobody_can_grade_neither_prove_a_need_nor_that_it_is_over() -> None:
+    assert rise_after([*NEEDED, *[None, *[0] * 15] * 60]) is None
+    assert rise_after([*[None] * 60, *[0] * 600]) is None
+
+
+def test_such_an_alarm_closes_the_line_and_moves_nothing() -> None:
+    pairs = [paired(number, difference) for number, difference in enumerate([*NEEDED, *[0] * 600])]
+    found = find_rises(pairs, (), margins={}, alpha=0.05)
+
+    (act,) = alarm_acts(found, pairs, (), at_us=9)
+
+    assert (act.line, act.share, act.from_tier, act.to_tier) == (KEY.id, None, "frontier", "fast")
+    assert "since it needed the dearer tier the cheaper one did worse in" in act.why

@@ -2,15 +2,16 @@
 
 It is worked out of what was known when the day began, so that every gateway on a ledger comes to the same, and no rate
 depends on the tasks that it is for. Lines that are sought an answer on share the day's allowance by their index; those
-that have one go on with a few pairs, to notice drift; one on which the next dollar is not expected to free more than a
-dollar gets none. A line with few pairs yet has no plan: it gives pairs at the policy's own rate.
+that have one, or whose verdict traffic follows, go on with a few pairs, to notice drift; one on which the next dollar
+is not expected to free more than a dollar gets none. A line with few pairs yet has no plan: it gives pairs at the
+policy's own rate.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from tierwise.audit.planner import is_worth_it, plan_day
+from tierwise.audit.planner import Allotment, Prospect, is_worth_it, plan_day, plan_purses
 from tierwise.audit.standings import Standing
 from tierwise.audit.verdicts import FINAL
 from tierwise.core.ledger import Paired
@@ -32,6 +33,8 @@ class DayPlan:
     """Days since 1970."""
     rates: Mapping[str, float] = field(default_factory=dict[str, float])
     """By line; one that is not here gives pairs at the policy's own rate."""
+    handed_nanos: Nanos = 0
+    """What pairs of calls on a dearer tier may cost beyond their own purse: the other one leaves it."""
 
     def rate(self, line: str, otherwise: float) -> float:
         """The part of a line's runs and conversations that gives a pair."""
@@ -44,6 +47,7 @@ def plan_rates(
     *,
     purses_nanos: tuple[Nanos, Nanos],
     day: int,
+    hands_over: bool = False,
 ) -> DayPlan:
     """Share a day's allowance.
 
@@ -52,34 +56,61 @@ def plan_rates(
         clusters: how many runs or conversations a day each line has.
         purses_nanos: what pairs of calls on a dearer tier may cost on the day, and those of calls on a cheaper one.
         day: in days since 1970.
+        hands_over: whether what the second purse leaves goes to the first: no line that is to begin needs it.
     """
     enough = [one for one in standings if one.line.pairs >= FEWEST]
     known = [one for one in enough if clusters.get(one.line.line)]
-    resting = [
-        one.line.line
-        for one in enough
-        if one not in known and one.verdict not in FINAL and not _is_sought(one)
+    sought = {one.line.line for one in enough if _is_sought(one)}
+    watched = [one for one in known if _is_watched(one) and one.line.line not in sought]
+    resting = [one.line.line for one in enough if not _is_watched(one) and one.line.line not in sought]
+    purses = [
+        max(
+            0, purse - sum(WATCHING * (one.pair_nanos or 0) for one in watched if one.line.on_dear is on_dear)
+        )
+        for on_dear, purse in zip((True, False), purses_nanos, strict=True)
     ]
-    pairs = {one.line.line: 0 for one in known}
-    for on_dear, purse in zip((True, False), purses_nanos, strict=True):
-        ours = [one for one in known if one.line.on_dear is on_dear]
-        watched = [one for one in ours if one.verdict in FINAL]
-        pairs |= dict.fromkeys((one.line.line for one in watched), WATCHING)
-        left = purse - sum(WATCHING * (one.pair_nanos or 0) for one in watched)
-        sought = [
+    down, up = (
+        [
             replace(one.prospect, pairs_a_day=MOST * clusters[one.line.line])
-            for one in ours
-            if _is_sought(one)
+            for one in known
+            if one.line.line in sought and one.line.on_dear is on_dear
         ]
-        allotted = plan_day(sought, budget_nanos=max(0, left))
-        pairs |= {each.line: each.pairs for each in allotted}
+        for on_dear in (True, False)
+    )
+    lowered, raised = _allotted(down, up, (purses[0], purses[1]), hands_over)
+    pairs = dict.fromkeys((one.line.line for one in known), 0)
+    pairs |= dict.fromkeys((one.line.line for one in watched), WATCHING)
+    pairs |= {each.line: each.pairs for each in (*lowered, *raised)}
     rates = {line: min(MOST, made / clusters[line]) for line, made in pairs.items()}
-    return DayPlan(day=day, rates=dict.fromkeys(resting, 0.0) | rates)
+    return DayPlan(
+        day=day,
+        rates=dict.fromkeys(resting, 0.0) | rates,
+        handed_nanos=max(0, sum(each.cost_nanos for each in lowered) - purses[0]),
+    )
+
+
+def _allotted(
+    down: list[Prospect],
+    up: list[Prospect],
+    purses: tuple[Nanos, Nanos],
+    hands_over: bool,  # noqa: FBT001 — a helper's
+) -> tuple[list[Allotment], list[Allotment]]:
+    """The pairs of the day of either direction."""
+    if not hands_over:
+        return [*plan_day(down, budget_nanos=purses[0])], [*plan_day(up, budget_nanos=purses[1])]
+    raising = {prospect.line for prospect in up}
+    found = plan_purses(down, up, purses_nanos=purses)
+    return [one for one in found if one.line not in raising], [one for one in found if one.line in raising]
 
 
 def _is_sought(standing: Standing) -> bool:
     """Whether a line has no answer, and the next pairs are worth what they cost."""
     return standing.verdict not in FINAL and is_worth_it(standing.prospect)
+
+
+def _is_watched(standing: Standing) -> bool:
+    """Whether something rests on what a line has said."""
+    return standing.verdict in FINAL or standing.prospect.frees < 1
 
 
 def clusters_a_day(pairs: Iterable[Paired], *, since_us: int, days: float) -> dict[str, float]:

@@ -8,7 +8,7 @@ capitals of all these bets:
 While the mean stays at m or above, at least A observations pass on average between false alarms, whatever else they
 do (Shin, Ramdas & Rinaldo, NEJSDS 2024). For a rise the bets are on the other side.
 
-`watching` feeds what is seen after a verdict to `falls_below` and `passes_less`. `rises_above` is fed by nothing yet.
+`watching` feeds what is seen after a verdict to them.
 """
 
 from collections.abc import Mapping

@@ -349,7 +349,13 @@ class _Look:
             pair_cost_nanos=other // number,
             pairs_a_day=line.pairs / max(1.0, (line.last_us - line.first_us) / _DAY_US),
             likely=self.rules.likely,
+            frees=self._frees(line),
         )
+
+    def _frees(self, line: Line) -> float:
+        """The part of the saving that a proof frees: of a type that goes down already, what is held back beyond."""
+        acted = self.remembered.get(line.line) is Verdict.PROVISIONAL
+        return self.rules.holdback - self.rules.watch if acted else 1.0
 
     def _goal(self, line: Line, margin: float) -> Goal:
         if not line.on_dear:

@@ -1,19 +1,21 @@
 """Watching: whether the claims that something rests on still hold, by the pairs that were made since.
 
 A line of evidence is watched from its first verdict "proven" or move of the autopilot on. Its pairs since then are fed,
-in their order and with those that nobody could grade at their worst, to a detector of drift; an alarm closes it.
+in their order and with those that nobody could grade at their worst, to a detector of drift; an alarm closes it. One on
+which the dearer tier was proven to be needed is watched the other way: whether the cheaper one will do by now.
 
 Replies on the cheaper tier that were held against a check are watched too, which costs no pairs. What share of them
 passes is learned from the first after the verdict; the alarm is for a share below that one, less the margin, or less
 three standard errors where that is more.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from math import sqrt
 from typing import Final
 
 from tierwise.audit.acting import act_id
+from tierwise.audit.counts import Counts
 from tierwise.audit.drift import (
     ALARM_EVERY,
     Suspicion,
@@ -22,7 +24,9 @@ from tierwise.audit.drift import (
     observe,
     observe_batch,
     passes_less,
+    rises_above,
 )
+from tierwise.audit.evidence import log_needed, threshold
 from tierwise.audit.standings import lines_of
 from tierwise.audit.verdicts import CHECKED_MARGIN, Verdict
 from tierwise.core.ledger import Act, Acted, Checked, Paired
@@ -46,6 +50,8 @@ class Alarm:
     """Pairs or replies from the claim to the alarm."""
     why: str
     """What they were."""
+    rises: bool = False
+    """Whether it was that the dearer tier is needed."""
 
 
 def watched_since(declared: Mapping[str, int], acts: Iterable[Acted]) -> dict[str, int]:
@@ -83,6 +89,25 @@ def find_alarms(
     return [alarm for alarm in found if alarm is not None]
 
 
+def find_rises(
+    pairs: Iterable[Paired], closed: Collection[str], *, margins: Mapping[str, float], alpha: float
+) -> list[Alarm]:
+    """The lines on which the dearer tier was needed, and seems not to be any more.
+
+    Args:
+        pairs: all that there are, in order.
+        closed: lines that alarmed before.
+        margins: of each task type, where it is not `CHECKED_MARGIN`.
+        alpha: the error at which it was proven to be needed.
+    """
+    by_line: dict[str, list[Paired]] = {}
+    for pair in pairs:
+        if pair.line not in closed:
+            by_line.setdefault(pair.line, []).append(pair)
+    found = (_rise(line, ours, margins, alpha) for line, ours in by_line.items())
+    return [alarm for alarm in found if alarm is not None]
+
+
 def find_pass_alarms(
     checks: Iterable[Checked], since: Mapping[str, int], *, margins: Mapping[str, float]
 ) -> list[Alarm]:
@@ -115,9 +140,9 @@ def alarm_acts(
             task_type=lines[alarm.line].task_type,
             line=alarm.line,
             verdict=Verdict.REOPENED.value,
-            from_tier=lines[alarm.line].tiers[1],
-            to_tier=lines[alarm.line].tiers[0],
-            share=0.0,
+            from_tier=lines[alarm.line].tiers[0 if alarm.rises else 1],
+            to_tier=lines[alarm.line].tiers[1 if alarm.rises else 0],
+            share=None if alarm.rises else 0.0,
             who=DETECTOR,
             why=alarm.why,
         )
@@ -137,6 +162,35 @@ def _alarm(line: str, pairs: Iterable[Paired], margins: Mapping[str, float]) -> 
             why = f"of {made} pairs since its verdict the cheaper tier did worse in {worse}"
             return Alarm(line=line, observations=made, why=why)
     return None
+
+
+def _rise(line: str, pairs: Iterable[Paired], margins: Mapping[str, float], alpha: float) -> Alarm | None:
+    remaining = iter(pairs)
+    if not _is_needed(remaining, margins, alpha):
+        return None
+    suspicion, worse = Suspicion(), 0
+    for pair in remaining:
+        difference = -1 if pair.difference is None else pair.difference
+        worse += difference < 0
+        detector = rises_above(margins.get(pair.task_type, CHECKED_MARGIN))
+        suspicion = observe(detector, suspicion, difference)
+        if alarms(detector, suspicion):
+            made = suspicion.observations
+            why = f"of {made} pairs since it needed the dearer tier the cheaper one did worse in {worse}"
+            return Alarm(line=line, observations=made, why=why, rises=True)
+    return None
+
+
+def _is_needed(pairs: Iterable[Paired], margins: Mapping[str, float], alpha: float) -> bool:
+    """Take pairs until they prove that the dearer tier is needed; only one that is a loss can complete a proof."""
+    counts = Counts()
+    for pair in pairs:
+        difference = 1 if pair.difference is None else pair.difference
+        counts += Counts(worse=int(difference < 0), same=int(difference == 0), better=int(difference > 0))
+        margin = margins.get(pair.task_type, CHECKED_MARGIN)
+        if difference < 0 and log_needed(counts, margin=margin) >= threshold(alpha):
+            return True
+    return False
 
 
 def _pass_alarm(line: str, counts: Iterable[Checked], margins: Mapping[str, float]) -> Alarm | None:

@@ -346,7 +346,9 @@ class Auditor:
                 self._purses = await asyncio.to_thread(purses, self._read, audit, at_us=now)
             except LedgerError as error:
                 log.warning("the audit's allowance cannot be worked out: %s", error)
-        return self._purses[0 if on_dear else 1]
+        down, up = self._purses
+        handed = min(up, self._plan.handed_nanos)
+        return down + handed if on_dear else up - handed
 
     async def _keep_looking(self) -> None:
         while True:

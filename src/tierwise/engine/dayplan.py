@@ -4,8 +4,8 @@ from typing import Final
 
 from tierwise.audit.acting import alarmed_lines, remembered
 from tierwise.audit.allowance import LOOKS_BACK_DAYS, replay
-from tierwise.audit.dayplan import DayPlan, clusters_a_day, plan_rates
-from tierwise.audit.standings import stand
+from tierwise.audit.dayplan import FEWEST, DayPlan, clusters_a_day, plan_rates
+from tierwise.audit.standings import Audit, stand
 from tierwise.audit.verdicts import Rules
 from tierwise.core.policy import Policy
 from tierwise.engine.purse import days_of, terms_of
@@ -51,7 +51,15 @@ def day_plan(ledger: Reader, policy: Policy, *, day: int) -> DayPlan:
         clusters_a_day(pairs, since_us=since_us, days=max(_LEAST_DAYS, (begin_us - since_us) / DAY_US)),
         purses_nanos=replay(days_of(spent), today=day, terms=terms_of(policy.audit)).purses_nanos,
         day=day,
+        hands_over=_all_are_begun(audit, policy),
     )
+
+
+def _all_are_begun(audit: Audit, policy: Policy) -> bool:
+    """Whether every type that is compared has pairs enough to be planned: one that has not draws on either purse."""
+    begun = {one.line.task_type for one in audit.standings if one.line.pairs >= FEWEST}
+    few = any(one.line.pairs < FEWEST for one in audit.standings)
+    return not few and begun >= {name for name, contract in policy.contracts.items() if contract.shadow}
 
 
 _LEAST_DAYS: Final = 1.0

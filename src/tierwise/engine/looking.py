@@ -2,7 +2,7 @@
 
 from tierwise.audit.acting import alarmed_lines
 from tierwise.audit.standings import lines_of, selection_of
-from tierwise.audit.watching import alarm_acts, find_alarms, find_pass_alarms, watched_since
+from tierwise.audit.watching import alarm_acts, find_alarms, find_pass_alarms, find_rises, watched_since
 from tierwise.core.ledger import Acted, Declared
 from tierwise.core.policy import Policy
 from tierwise.engine.autopilot import acts_due
@@ -43,6 +43,7 @@ def new_alarms(ledger: Reader, policy: Policy, *, at_us: int) -> list[Acted]:
     alarms = {
         alarm.line: alarm
         for alarm in (
+            *find_rises(found.pairs, alarmed_lines(before), margins=margins, alpha=policy.audit.error / 100),
             *find_pass_alarms(checks(ledger), since, margins=margins),
             *find_alarms(found.pairs, since, margins=margins),
         )
