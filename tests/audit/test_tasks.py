@@ -62,9 +62,7 @@ def test_a_task_of_two_types_is_two_and_two_callers_runs_of_one_name_are_two() -
 
 
 def test_an_escalation_costs_the_tier_of_the_first_call() -> None:
-    (task,) = tasks(
-        made("c2", at_us=1_500, tier="frontier", model="opus", cost_nanos=100, first_call_id="c1"), made("c1")
-    )
+    (task,) = tasks(made("c0", tier="frontier", model="opus", cost_nanos=100, first_call_id="c1"), made("c1"))
 
     assert (task.tier, task.model, task.cost_nanos) == ("fast", "haiku", 110)
 

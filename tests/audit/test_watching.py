@@ -140,6 +140,10 @@ def test_one_that_stays_worse_or_was_never_needed_does_not_alarm() -> None:
     assert rise_after([0] * 2_000) is None
 
 
+def test_a_line_that_all_its_pairs_say_is_fine_is_not_closed_for_what_its_first_ones_said() -> None:
+    assert rise_after([*[-1] * 10, *[0] * 3_000]) is None
+
+
 def test_pairs_that_nobody_can_grade_neither_prove_a_need_nor_that_it_is_over() -> None:
     assert rise_after([*NEEDED, *[None, *[0] * 15] * 60]) is None
     assert rise_after([*[None] * 60, *[0] * 600]) is None

@@ -491,3 +491,14 @@ def test_each_line_says_at_which_rate_it_gives_pairs_today(tmp_path: Path) -> No
 
     assert line["verdict"] == "proven"
     assert 0 < line["rate_today"] < 0.1
+
+
+def test_a_type_that_moves_to_one_of_its_alternatives_is_compared_with_the_tier_that_it_had(
+    tmp_path: Path,
+) -> None:
+    named = POLICY.replace("shadow = true", 'shadow = true\nshadow_on = ["frontier", "fast"]')
+    told("apply", "synthesis", "--yes", "--who", "ops", *proven(tmp_path, named))
+
+    contract = parse_book((tmp_path / "tierwise.toml").read_text(), file="x").policy.contracts["synthesis"]
+
+    assert (contract.tier, contract.shadow_on) == ("fast", ("frontier", "fast"))

@@ -42,7 +42,7 @@ def test_a_type_names_the_tiers_that_it_is_compared_with_or_none() -> None:
     ("value", "told"),
     [
         ('["quick"]', 'there is no tier "quick"'),
-        ('["frontier"]', "frontier is the type's own tier"),
+        ('["frontier"]', "names the type's own tier alone"),
         ('["fast", "fast"]', "must have each tier once"),
         ('"fast"', 'write ["fast"]'),
         ("[]", "must be a list of tiers"),

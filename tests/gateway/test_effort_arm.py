@@ -40,7 +40,7 @@ sample = 100
 [task_types.synthesis]
 tier = "frontier"
 shadow = true
-shadow_on = ["frontier-low", "fast"]
+shadow_on = ["frontier", "frontier-low", "fast"]
 quality.check = "regex:^answer: "
 """
 

@@ -61,7 +61,7 @@ def plan_rates(
     enough = [one for one in standings if one.line.pairs >= FEWEST]
     known = [one for one in enough if clusters.get(one.line.line)]
     sought = {one.line.line for one in enough if _is_sought(one)}
-    watched = [one for one in known if _is_watched(one) and one.line.line not in sought]
+    watched = [one for one in known if _is_watched(one)]
     resting = [one.line.line for one in enough if not _is_watched(one) and one.line.line not in sought]
     purses = [
         max(
@@ -79,8 +79,8 @@ def plan_rates(
     )
     lowered, raised = _allotted(down, up, (purses[0], purses[1]), hands_over)
     pairs = dict.fromkeys((one.line.line for one in known), 0)
-    pairs |= dict.fromkeys((one.line.line for one in watched), WATCHING)
     pairs |= {each.line: each.pairs for each in (*lowered, *raised)}
+    pairs |= {one.line.line: max(WATCHING, pairs[one.line.line]) for one in watched}
     rates = {line: min(MOST, made / clusters[line]) for line, made in pairs.items()}
     return DayPlan(
         day=day,

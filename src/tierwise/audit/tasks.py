@@ -162,7 +162,7 @@ def finished(
         whole_since_us: from when on all calls are here; a task that may have begun before is left out.
     """
     told = _told(outcomes)
-    ordered = sorted(calls, key=lambda call: (*_key(call), call.at_us, call.call_id))
+    ordered = sorted(calls, key=lambda call: (*_key(call), *_place(call)))
     found = (_task(list(made), told, until_us, idle_us) for _, made in groupby(ordered, key=_key))
     return [task for task in found if task is not None and task.at_us >= whole_since_us]
 
@@ -196,6 +196,11 @@ def _key(call: Made) -> _Key:
     if call.task_id is None and call.run_id is None:
         return (call.task_type, "call", call.first_call_id or call.call_id, "", "")
     return (call.task_type, "task", call.key_id or "", call.run_id or "", call.task_id or "")
+
+
+def _place(call: Made) -> tuple[int, bool, str]:
+    """Where it stands in its task: before the further attempts at the same request."""
+    return (call.at_us, call.first_call_id is not None, call.call_id)
 
 
 def _told(outcomes: Iterable[Outcome]) -> Mapping[_About, tuple[int, Outcome]]:

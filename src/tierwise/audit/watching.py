@@ -92,7 +92,7 @@ def find_alarms(
 def find_rises(
     pairs: Iterable[Paired], closed: Collection[str], *, margins: Mapping[str, float], alpha: float
 ) -> list[Alarm]:
-    """The lines on which the dearer tier was needed, and seems not to be any more.
+    """The lines on which the dearer tier is needed by all their pairs, and seems not to be any more by the latest.
 
     Args:
         pairs: all that there are, in order.
@@ -104,7 +104,8 @@ def find_rises(
     for pair in pairs:
         if pair.line not in closed:
             by_line.setdefault(pair.line, []).append(pair)
-    found = (_rise(line, ours, margins, alpha) for line, ours in by_line.items())
+    needed = {line: ours for line, ours in by_line.items() if _are_needed(ours, margins, alpha)}
+    found = (_rise(line, ours, margins, alpha) for line, ours in needed.items())
     return [alarm for alarm in found if alarm is not None]
 
 
@@ -166,8 +167,7 @@ def _alarm(line: str, pairs: Iterable[Paired], margins: Mapping[str, float]) -> 
 
 def _rise(line: str, pairs: Iterable[Paired], margins: Mapping[str, float], alpha: float) -> Alarm | None:
     remaining = iter(pairs)
-    if not _is_needed(remaining, margins, alpha):
-        return None
+    _take_proof(remaining, margins, alpha)
     suspicion, worse = Suspicion(), 0
     for pair in remaining:
         difference = -1 if pair.difference is None else pair.difference
@@ -181,7 +181,13 @@ def _rise(line: str, pairs: Iterable[Paired], margins: Mapping[str, float], alph
     return None
 
 
-def _is_needed(pairs: Iterable[Paired], margins: Mapping[str, float], alpha: float) -> bool:
+def _are_needed(pairs: Iterable[Paired], margins: Mapping[str, float], alpha: float) -> bool:
+    (line,) = lines_of(pairs).values()
+    margin = margins.get(line.task_type, CHECKED_MARGIN)
+    return log_needed(line.for_needed, margin=margin) >= threshold(alpha)
+
+
+def _take_proof(pairs: Iterable[Paired], margins: Mapping[str, float], alpha: float) -> None:
     """Take pairs until they prove that the dearer tier is needed; only one that is a loss can complete a proof."""
     counts = Counts()
     for pair in pairs:
@@ -189,8 +195,7 @@ def _is_needed(pairs: Iterable[Paired], margins: Mapping[str, float], alpha: flo
         counts += Counts(worse=int(difference < 0), same=int(difference == 0), better=int(difference > 0))
         margin = margins.get(pair.task_type, CHECKED_MARGIN)
         if difference < 0 and log_needed(counts, margin=margin) >= threshold(alpha):
-            return True
-    return False
+            return
 
 
 def _pass_alarm(line: str, counts: Iterable[Checked], margins: Mapping[str, float]) -> Alarm | None:

@@ -51,10 +51,10 @@ def check_shadow(contract: Contract, tiers: Collection[str], notes: Notes) -> No
     for name in contract.shadow_on:
         if name not in tiers:
             notes.error((*path, "shadow_on"), f"there is no tier {shown(name)}", meant(name, tiers, "tiers"))
-        elif name == contract.tier:
-            notes.error(
-                (*path, "shadow_on"), f"{name} is the type's own tier", "name the tiers to compare it with"
-            )
+    if contract.shadow_on == (contract.tier,):
+        notes.error(
+            (*path, "shadow_on"), "names the type's own tier alone", "name the tiers to compare it with"
+        )
     if contract.shadow_on and not contract.shadow:
         notes.warn((*path, "shadow_on"), "is not used: nothing is compared", "add shadow = true")
     has_quality = contract.check is not None or contract.margin_points is not None

@@ -45,8 +45,9 @@ SHADOW: Final[Key[bool]] = Key(
 SHADOW_ON: Final[Key[tuple[str, ...]]] = Key(
     name="shadow_on",
     kind=TierNames(),
-    meaning="Which tiers the type's calls are compared with: each run, else conversation, with one of them, drawn by a "
-    "hash. A tier of the same model at a lower effort is one like any other.",
+    meaning="Which tiers are compared on the type: a call with one of them that is not its own, drawn by a hash for "
+    "its run, else conversation. Name the type's own too, so that it goes on being compared once the type has moved. "
+    "A tier of the same model at a lower effort is one like any other.",
     example='["fast"]',
     absent="the next cheaper tier; of a type on the cheapest one, the first",
 )

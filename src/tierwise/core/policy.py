@@ -97,7 +97,8 @@ class Contract:
     shadow: bool = False
     """Whether some of its calls may be made on another tier too, for the audit."""
     shadow_on: tuple[str, ...] = ()
-    """Names of the tiers that they are compared with; none: the next cheaper one, of the cheapest tier the first."""
+    """Names of the tiers that are compared, its own perhaps among them; none: the next cheaper one, of the cheapest
+    tier the first."""
     margin_points: int | None = None
     """Loss of quality that counts as none, in points of pass rate; None takes the audit's own."""
     check: str | None = None

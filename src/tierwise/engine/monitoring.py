@@ -103,7 +103,9 @@ class Monitor:
         names = list(policy.tiers)
         acting = self._desk.acting
         lean = acting.lean(contract.name, policy)
-        dear = lean.dear if lean is not None and lean.cheap == tier else names[names.index(tier) - 1]
+        stronger = names[: names.index(tier)]
+        compared = [name for name in stronger if name in contract.shadow_on] or stronger
+        dear = lean.dear if lean is not None and lean.cheap == tier else compared[-1]
         key = open_line(line_key(policy, contract, dear=dear, cheap=tier), acting.alarmed)
         return Watched(opened=opened, line=key.id, task_type=contract.name, check=check)
 

@@ -1,8 +1,8 @@
 """Shadowing: which other tier a call is compared on, what its pair is evidence of, and the same call made there.
 
-A call is compared with one of the tiers that its type names in `shadow_on`, drawn by its run or conversation. Where it
-names none, a call on any tier but the cheapest is compared with the next cheaper one, a call on the cheapest with the
-frontier; on tiers between, both may be drawn. The audit's call is charged to accounts of its own, one for each
+A call is compared with one of the other tiers that its type names in `shadow_on`, drawn by its run or conversation.
+Where it names none, a call on any tier but the cheapest is compared with the next cheaper one, a call on the cheapest
+with the frontier; on tiers between, both may be drawn. The audit's call is charged to accounts of its own, one for each
 direction, and to none of the callers'.
 """
 

@@ -19,7 +19,7 @@ def finished_tasks(
     Args:
         ledger: to read.
         types: the task types.
-        until_us: only what was known then, in microseconds since 1970 UTC.
+        until_us: only what was told, and had ended, then; in microseconds since 1970 UTC.
         idle_us: how long after its last call a task is over.
         looks_at: the most calls that are read.
 
