@@ -254,7 +254,8 @@ class BatchDesk:
         kept = await self._kept_elsewhere(readings)
         async for place, reading in _by_turns(enumerate(readings)):
             custom_id = body.items[place].custom_id
-            item = self._desk.begin_item(reading, key_id=key_id, kept=kept.get(reading.conversation or ""))
+            tier = kept.get(reading.conversation or "") if reading.is_strange else None
+            item = self._desk.begin_item(reading, key_id=key_id, kept=tier)
             outcome = await self._reserve(item, custom_id)
             if isinstance(outcome, GrantedItem):
                 items.append(outcome)
