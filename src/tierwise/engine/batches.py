@@ -5,6 +5,10 @@ reservation is durable. An item that is refused, or that a budget has no room fo
 half sent would surprise its caller; what the others had set aside comes back. Items are shrunk or downgraded where the
 budget says so; they are not queued, and their prompts are not counted.
 
+Items stand alone: a result is fetched after a day perhaps, and no cache waits for it. So none of them gives a
+conversation its tier, or a large batch would push out of the memory those that go on. But an item that continues a
+conversation is decided on the tier that this one has, here or at another gateway, whose model reads what it holds.
+
 The provider's id of the batch is known after its reply alone. So the items' decisions carry an id of the gateway's
 own, and one entry tells which of the provider's it is, durably, before the caller learns it.
 """
@@ -13,6 +17,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Final, TypeVar
 
 from tierwise.core.budgets import Denied, Lost
@@ -21,8 +26,9 @@ from tierwise.core.planning import Plan, Refused
 from tierwise.core.reserving import Asking, granted, next_try
 from tierwise.core.settlement import Ending, decided_entry, ending_entry, refused_entry
 from tierwise.core.tasks import LONGEST_ID
+from tierwise.engine.balances import SharedConversations
 from tierwise.engine.budgets import AsyncBudgets, Warnings
-from tierwise.engine.desk import Desk, Item
+from tierwise.engine.desk import Desk, Item, Reading
 from tierwise.engine.endings import why_no_reply
 from tierwise.engine.headers import betas_for
 from tierwise.engine.ledger import AsyncLedger
@@ -37,6 +43,9 @@ T = TypeVar("T")
 
 _BREATH: Final = 64
 """Items after which other calls have their turn."""
+
+_ASKED_AT_ONCE: Final = 256
+"""Conversations that the other gateways are asked for in one go: as many as their store takes in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +98,7 @@ class BatchDesk:
         warnings: Warnings,
         read: Callable[[], Reader],
         clock: Callable[[], int],
+        conversations: SharedConversations | None = None,
     ) -> None:
         """See batches out.
 
@@ -99,6 +109,7 @@ class BatchDesk:
             warnings: told what accounts come near their limits.
             read: opens the ledger for reading.
             clock: tells microseconds since 1970 UTC.
+            conversations: those that other gateways may know; None where there is no other.
         """
         self._desk = desk
         self._ledger = ledger
@@ -106,6 +117,7 @@ class BatchDesk:
         self._warnings = warnings
         self._read = read
         self._clock = clock
+        self._conversations = conversations
 
     async def open(
         self,
@@ -127,9 +139,12 @@ class BatchDesk:
             MalformedRequest: it, or one of its items, cannot be read.
         """
         body = await asyncio.to_thread(read_batch, raw)
+        readings = await self._readings(body, headers, forbids)
+        if isinstance(readings, Declined):
+            return readings
         items: list[GrantedItem] = []
         try:
-            declined = await self._grant(body, headers, key_id, forbids, items)
+            declined = await self._grant(body, readings, key_id, items)
             if declined is None:
                 return await self._opened(body, items, key_id)
         except BaseException:
@@ -203,42 +218,58 @@ class BatchDesk:
         except LedgerError:
             return False  # results are matched to the first batch of an id anyway
 
-    async def _grant(
-        self,
-        body: BatchBody,
-        headers: Mapping[str, str],
-        key_id: str,
-        forbids: Callable[[str | None], str | None],
-        items: list[GrantedItem],
-    ) -> Declined | None:
-        """Grant item after item to `items`, until one is declined."""
+    async def _readings(
+        self, body: BatchBody, headers: Mapping[str, str], forbids: Callable[[str | None], str | None]
+    ) -> list[Reading] | Declined:
+        """Read all items, before anything is set aside."""
+        readings: list[Reading] = []
         async for place, each in _by_turns(enumerate(body.items)):
             try:
                 reading = self._desk.read(each.params, headers)
             except MalformedRequest as error:
                 raise MalformedRequest(why=f"requests.{place}.params.{error.why}") from error
-            where = f"Item {place + 1} of {len(body.items)} ({each.custom_id[:LONGEST_ID]})"
             forbidden = forbids(reading.task.type)
             if forbidden is not None:
-                sentence = f"{where}: {forbidden}"
+                sentence = f"{_where(body, place)}: {forbidden}"
                 return Declined(code="not-allowed", sentence=sentence, at_us=reading.at_us)
-            item = self._desk.begin_item(reading, key_id=key_id)
-            outcome = await self._reserve(item, each.custom_id)
+            readings.append(reading)
+        return readings
+
+    async def _kept_elsewhere(self, readings: Iterable[Reading]) -> dict[str, str]:
+        """Ask what other gateways know of the items' conversations: of many at once, each once."""
+        strange = {each.conversation: None for each in readings if each.is_strange and each.conversation}
+        kept: dict[str, str] = {}
+        if self._conversations is None:
+            return kept
+        keys = iter(strange)
+        while some := list(islice(keys, _ASKED_AT_ONCE)):
+            tiers = await asyncio.gather(*map(self._conversations.tier, some))
+            kept |= {key: tier for key, tier in zip(some, tiers, strict=True) if tier is not None}
+        return kept
+
+    async def _grant(
+        self, body: BatchBody, readings: Sequence[Reading], key_id: str, items: list[GrantedItem]
+    ) -> Declined | None:
+        """Grant item after item to `items`, until one is declined."""
+        kept = await self._kept_elsewhere(readings)
+        async for place, reading in _by_turns(enumerate(readings)):
+            custom_id = body.items[place].custom_id
+            tier = kept.get(reading.conversation or "") if reading.is_strange else None
+            item = self._desk.begin_item(reading, key_id=key_id, kept=tier)
+            outcome = await self._reserve(item, custom_id)
             if isinstance(outcome, GrantedItem):
                 items.append(outcome)
                 continue
             refused, denied = outcome
-            sentence = (
-                f"{where}: {refused.refusal.sentence} The {place} before it would go, and none was sent."
-            )
+            why = f"{_where(body, place)}: {refused.refusal.sentence}"
             declined = Declined(
                 code=refused.refusal.code,
-                sentence=sentence,
+                sentence=f"{why} The {place} before it would go, and none was sent.",
                 call_id=item.call_id,
                 denied=denied,
                 at_us=item.at_us,
             )
-            await self._refuse(item, refused, key_id=key_id, custom_id=each.custom_id)
+            await self._refuse(item, refused, key_id=key_id, custom_id=custom_id)
             return declined
         return None
 
@@ -261,8 +292,6 @@ class BatchDesk:
                 if isinstance(plan, Refused):
                     return plan, None
                 amount = asked.claim.amount_nanos if isinstance(outcome, Lost) else outcome.amount_nanos
-                if asked.downgraded and plan.decision.tier is not None:
-                    item.keep_tier(plan.decision.tier)
                 return GrantedItem(
                     item=item, custom_id=custom_id, plan=plan, asking=asked, reserved_nanos=amount
                 )
@@ -318,6 +347,10 @@ async def _by_turns(items: Iterable[T]) -> AsyncGenerator[T]:
         if place % _BREATH == 0:
             await asyncio.sleep(0)
         yield each
+
+
+def _where(body: BatchBody, place: int) -> str:
+    return f"Item {place + 1} of {len(body.items)} ({body.items[place].custom_id[:LONGEST_ID]})"
 
 
 def _decided(each: GrantedItem, batch: OpenedBatch) -> Decided:

@@ -93,15 +93,22 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
     post = None if warn_url is None else WarnPost(warn_url)
     policy_file = None if settings.policy_path is None else PolicyFile(settings.policy_path, desk)
     budgets, read = balances.for_loop(), partial(read_ledger, settings.ledger)
+    conversations = balances.conversations()
     warnings = Warnings(None if post is None else post.tell)
     parts = Parts(
         desk=desk,
         ledger=ledger,
         budgets=budgets,
-        conversations=balances.conversations(),
+        conversations=conversations,
         warnings=warnings,
         batches=BatchDesk(
-            desk=desk, ledger=ledger, budgets=budgets, warnings=warnings, read=read, clock=now_us
+            desk=desk,
+            ledger=ledger,
+            budgets=budgets,
+            warnings=warnings,
+            read=read,
+            clock=now_us,
+            conversations=conversations,
         ),
         read=read,
         upstream=upstream,
