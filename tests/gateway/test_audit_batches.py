@@ -104,7 +104,7 @@ class Provider:
 
     def __init__(self, created: Answer | None = None) -> None:
         self.created = created or taken
-        self.results = self.succeeded
+        self.results: Answer = self.succeeded
         self.requests: list[dict[str, Any]] = []
         self.asked = 0
 
