@@ -204,8 +204,8 @@ class Upstream:
     retries: int = 2
     """How often a call that fails before its reply begins is made again."""
     retry_for_s: int = 30
-    """How long after its reading a call's last retry may begin, in seconds."""
-    retry_timeouts: bool = False
+    """How long after its reading a call's last retry may begin, in seconds, without silence that ended in a timeout."""
+    retry_timeouts: bool = True
     """Whether a call that the provider did not answer in time is made again, though it may bill both."""
     client: ClientName = "direct"
     """What makes the connections. Where a proxy is on the way, aiohttp does."""
