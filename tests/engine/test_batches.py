@@ -61,9 +61,9 @@ class Bench:
     batches: BatchDesk
     clock: Clock
 
-    async def open(self, *messages: Sequence[Any]) -> OpenedBatch:
+    async def open(self, *messages: Sequence[Any], elsewhere: Elsewhere | None = None) -> OpenedBatch:
         """Open a batch of an extraction for each of some conversations."""
-        opened = await self.batches.open(a_batch(*messages), {}, key_id="k")
+        opened = await self.batches.open(a_batch(*messages), {}, key_id="k", conversations=elsewhere)
         assert isinstance(opened, OpenedBatch)
         return opened
 
@@ -98,7 +98,6 @@ async def a_bench(
     folder: Path,
     *,
     capacity: int = 1000,
-    elsewhere: Elsewhere | None = None,
     new_id: Callable[[], str] | None = None,
 ) -> AsyncGenerator[Bench]:
     path, clock = folder / "ledger.sqlite3", Clock()
@@ -118,7 +117,6 @@ async def a_bench(
         warnings=Warnings(),
         read=lambda: read_ledger(path),
         clock=clock,
-        conversations=elsewhere,
     )
     try:
         yield Bench(
@@ -168,8 +166,8 @@ def test_other_gateways_are_asked_once_for_each_conversation_that_goes_on(tmp_pa
     others = [[{**FIRST, "content": f"Contract {place}"}, *LATER[1:]] for place in range(300)]
 
     async def play() -> list[str | None]:
-        async with a_bench(tmp_path, elsewhere=elsewhere) as bench:
-            return decided_tiers(await bench.open(LATER, [FIRST], LATER, *others))
+        async with a_bench(tmp_path) as bench:
+            return decided_tiers(await bench.open(LATER, [FIRST], LATER, *others, elsewhere=elsewhere))
 
     assert asyncio.run(play()) == ["frontier", "fast", *["frontier"] * 301]
     assert len(elsewhere.asked) == len(set(elsewhere.asked)) == 301
@@ -177,8 +175,8 @@ def test_other_gateways_are_asked_once_for_each_conversation_that_goes_on(tmp_pa
 
 def test_what_no_gateway_knows_is_decided_by_its_type(tmp_path: Path) -> None:
     async def play() -> list[str | None]:
-        async with a_bench(tmp_path, elsewhere=Elsewhere(None)) as bench:
-            return decided_tiers(await bench.open(LATER))
+        async with a_bench(tmp_path) as bench:
+            return decided_tiers(await bench.open(LATER, elsewhere=Elsewhere(None)))
 
     assert asyncio.run(play()) == ["fast"]
 

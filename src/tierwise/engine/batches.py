@@ -99,7 +99,6 @@ class BatchDesk:
         warnings: Warnings,
         read: Callable[[], Reader],
         clock: Callable[[], int],
-        conversations: SharedConversations | None = None,
     ) -> None:
         """See batches out.
 
@@ -110,7 +109,6 @@ class BatchDesk:
             warnings: told what accounts come near their limits.
             read: opens the ledger for reading.
             clock: tells microseconds since 1970 UTC.
-            conversations: those that other gateways may know; None where there is no other.
         """
         self._desk = desk
         self._ledger = ledger
@@ -118,7 +116,6 @@ class BatchDesk:
         self._warnings = warnings
         self._read = read
         self._clock = clock
-        self._conversations = conversations
 
     async def open(
         self,
@@ -127,6 +124,7 @@ class BatchDesk:
         *,
         key_id: str,
         forbids: Callable[[str | None], str | None] = lambda _type: None,
+        conversations: SharedConversations | None = None,
     ) -> OpenedBatch | Declined:
         """Read a batch, decide its items, and set their worst cases aside: of all, or of none.
 
@@ -135,6 +133,7 @@ class BatchDesk:
             headers: request headers by lower-case name, credentials left out.
             key_id: names the caller's credential, without telling it.
             forbids: says why the caller may not make a call under a contract; None where it may.
+            conversations: those that other gateways may know; None where there is no other.
 
         Raises:
             MalformedRequest: it, or one of its items, cannot be read.
@@ -145,7 +144,8 @@ class BatchDesk:
             return readings
         items: list[GrantedItem] = []
         try:
-            declined = await self._grant(body, readings, key_id, items)
+            kept = await _kept_elsewhere(readings, conversations)
+            declined = await self._grant(body, readings, kept, key_id, items)
             if declined is None:
                 return await self._opened(body, items, key_id)
         except BaseException:
@@ -283,23 +283,15 @@ class BatchDesk:
             readings.append(reading)
         return readings
 
-    async def _kept_elsewhere(self, readings: Iterable[Reading]) -> dict[str, str]:
-        """Ask what other gateways know of the items' conversations: of many at once, each once."""
-        strange = {each.conversation: None for each in readings if each.is_strange and each.conversation}
-        kept: dict[str, str] = {}
-        if self._conversations is None:
-            return kept
-        keys = iter(strange)
-        while some := list(islice(keys, _ASKED_AT_ONCE)):
-            tiers = await asyncio.gather(*map(self._conversations.tier, some))
-            kept |= {key: tier for key, tier in zip(some, tiers, strict=True) if tier is not None}
-        return kept
-
     async def _grant(
-        self, body: BatchBody, readings: Sequence[Reading], key_id: str, items: list[GrantedItem]
+        self,
+        body: BatchBody,
+        readings: Sequence[Reading],
+        kept: Mapping[str, str],
+        key_id: str,
+        items: list[GrantedItem],
     ) -> Declined | None:
         """Grant item after item to `items`, until one is declined."""
-        kept = await self._kept_elsewhere(readings)
         async for place, reading in _by_turns(enumerate(readings)):
             custom_id = body.items[place].custom_id
             tier = kept.get(reading.conversation or "") if reading.is_strange else None
@@ -353,6 +345,20 @@ class BatchDesk:
                 self._budgets.settle(each.item.call_id, last.cost_nanos)
         if last is not None:
             await self._ledger.record(last)
+
+
+async def _kept_elsewhere(
+    readings: Iterable[Reading], conversations: SharedConversations | None
+) -> dict[str, str]:
+    """Ask what other gateways know of the items' conversations: of many at once, each once."""
+    kept: dict[str, str] = {}
+    if conversations is None:
+        return kept
+    keys = iter({each.conversation: None for each in readings if each.is_strange and each.conversation})
+    while some := list(islice(keys, _ASKED_AT_ONCE)):
+        tiers = await asyncio.gather(*map(conversations.tier, some))
+        kept |= {key: tier for key, tier in zip(some, tiers, strict=True) if tier is not None}
+    return kept
 
 
 async def _by_turns(items: Iterable[T]) -> AsyncGenerator[T]:

@@ -243,7 +243,7 @@ class Desk:
         self, reading: Reading, planned: Plan | Refused, *, call_id: str, key_id: str, is_new: bool
     ) -> Asked:
         """Say what a planned call asks of its budgets."""
-        if not isinstance(planned, Plan) or not is_counted(planned):
+        if not isinstance(planned, Plan) or not is_counted(planned, key_id):
             return planned
         return ask(
             planned,

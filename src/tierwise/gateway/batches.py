@@ -67,7 +67,11 @@ async def _create(scope: Scope, send: Send, parts: Parts, visitor: Visitor, body
 
     try:
         opened = await parts.batches.open(
-            body, readable_headers(scope["headers"]), key_id=visitor.key_id, forbids=forbids
+            body,
+            readable_headers(scope["headers"]),
+            key_id=visitor.key_id,
+            forbids=forbids,
+            conversations=parts.conversations,
         )
     except MalformedRequest as error:
         return await answer_error(send, "malformed", str(error))

@@ -93,22 +93,15 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
     post = None if warn_url is None else WarnPost(warn_url)
     policy_file = None if settings.policy_path is None else PolicyFile(settings.policy_path, desk)
     budgets, read = balances.for_loop(), partial(read_ledger, settings.ledger)
-    conversations = balances.conversations()
     warnings = Warnings(None if post is None else post.tell)
     parts = Parts(
         desk=desk,
         ledger=ledger,
         budgets=budgets,
-        conversations=conversations,
+        conversations=balances.conversations(),
         warnings=warnings,
         batches=BatchDesk(
-            desk=desk,
-            ledger=ledger,
-            budgets=budgets,
-            warnings=warnings,
-            read=read,
-            clock=now_us,
-            conversations=conversations,
+            desk=desk, ledger=ledger, budgets=budgets, warnings=warnings, read=read, clock=now_us
         ),
         read=read,
         upstream=upstream,
