@@ -75,7 +75,7 @@ def test_a_type_that_has_not_begun_keeps_its_purse(ledger: Ledger) -> None:
 
 
 def test_a_tier_that_will_do_by_now_opens_its_line_anew(ledger: Ledger) -> None:
-    ledger.write(pairs("synthesis", [*[-1, 0] * 30, *[0] * 600]))
+    ledger.write(pairs("synthesis", [*[-1, 0] * 200, *[0] * 600]))
     now_us = DAY * DAY_US
 
     (alarm,) = look(ledger, BOTH.policy, at_us=now_us)
