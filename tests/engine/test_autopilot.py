@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from support.entries import decided, posted
+from support.entries import acted, decided, posted
 from support.policies import TWO_TIERS, book
 from tierwise.audit.acting import alarmed_lines, open_line
 from tierwise.audit.counts import LineKey
@@ -301,3 +301,15 @@ def test_once_an_alternative_is_given_up_another_may_be_moved_to(ledger: Ledger)
 
     assert [(act.act, act.to_tier) for act in look(ledger, EFFORTS)] == [(Act.REVERTED, "frontier")]
     assert [(act.act, act.to_tier) for act in look(ledger, EFFORTS)] == [(Act.MOVED, "fast")]
+
+
+def test_two_alternatives_that_two_gateways_moved_to_are_both_taken_back(ledger: Ledger) -> None:
+    for cheap in ("low", "fast"):
+        key = alternative(cheap)
+        ledger.write([*pairs(60, key=key), acted(cheap, line=key.id, to_tier=cheap)])
+        ledger.write(pairs(60, -1, key=key))
+
+    assert {(act.act, act.from_tier) for act in look(ledger, EFFORTS)} == {
+        (Act.REVERTED, "low"),
+        (Act.REVERTED, "fast"),
+    }

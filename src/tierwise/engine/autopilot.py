@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from tierwise.audit.acting import Acting, Lean, alarmed_lines, due, latest_acts, open_line
 from tierwise.audit.standings import Audit, Standing
 from tierwise.audit.verdicts import Rules
-from tierwise.core.ledger import Acted
+from tierwise.core.ledger import Act, Acted
 from tierwise.core.policy import Contract, Policy
 from tierwise.engine.shadowing import line_key
 from tierwise.stores.ledger.acts import acts
@@ -63,9 +63,11 @@ def acts_due(audit: Audit, policy: Policy, before: Sequence[Acted], *, at_us: in
     found: list[Acted] = []
     for standing in steered:
         act = due(standing, before, rules=rules, at_us=at_us)
-        if act is not None and moved.get(act.task_type, act.line) == act.line:
-            found.append(act)
-            moved[act.task_type] = act.line
+        if act is None:
+            continue
+        if act.act is Act.MOVED and moved.setdefault(act.task_type, act.line) != act.line:
+            continue
+        found.append(act)
     return found
 
 
