@@ -1,4 +1,4 @@
-"""What the replayed days came to: each day's spend and verdicts, and in the end each type's truth beside its verdict."""
+"""What the replayed days came to: each day's spend and verdicts, and each type's truth beside its last verdict."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +11,12 @@ from tierwise.audit.waste import needless_spend
 from tierwise.core.policy import Policy
 from tierwise.engine.purse import days_of
 from tierwise.engine.standing import audit_of
+from tierwise.errors import PolicyProblem
 from tierwise.money import Nanos
 from tierwise.sandbox.fleet import Fleet, TaskType
-from tierwise.stores.ledger.pairs import is_audit, spend
+from tierwise.stores.ledger.pairs import DAY_US, is_audit, spend
 from tierwise.stores.ledger.query import Reader
+from tierwise.stores.ledger.reports import report
 
 DOWN: Final = frozenset({Verdict.PROVISIONAL, Verdict.PROVEN})
 """Verdicts by which a type goes to the cheaper tier."""
@@ -74,8 +76,8 @@ class FoundType:
     found_on_day: int | None
     """The day since whose evening the verdict that moves the type has stood; None where none stands."""
     needless_nanos: Nanos | None
-    """Of its spend on the first day, what the cheaper tier would have saved, by its pairs; None where they do not say,
-    and of a type on the cheaper tier."""
+    """What it costs too much a day on the dearer tier: of the first day's tokens at that tier's model, the part that
+    the cheaper one saves by the type's pairs. None where they do not say, and of a type on the cheaper tier."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +96,8 @@ class DaysFigures:
     """What the verdicts ask for in the policy file."""
     moves: tuple[tuple[str, str, str, str], ...]
     """The same: type, tier, other tier, and why."""
+    stuck: tuple[PolicyProblem, ...]
+    """What is in the way of moves that the verdicts ask for too."""
 
     @property
     def spend_nanos(self) -> Nanos:
@@ -195,11 +199,10 @@ def found_types(
         first_day: in days since 1970.
     """
     standings = _by_type(audit_of(ledger, policy, at_us=at_us))
-    costs = {
-        one.task_type: one.cost_nanos for one in spend(ledger, since_day=first_day) if one.day == first_day
-    }
+    first = report(ledger, since_us=first_day * DAY_US, until_us=(first_day + 1) * DAY_US)
+    costs = {line.key: line.totals.at_frontier_nanos or 0 for line in first.lines}
     found = [
-        _found(name, kind, standings.get(name), days, spend_nanos=costs.get(name, 0))
+        _found(name, kind, standings.get(name), days, dear_nanos=costs.get(name, 0))
         for name, kind in fleet.types.items()
     ]
     return tuple(sorted(found, key=lambda one: (-(one.needless_nanos or 0), one.name)))
@@ -211,13 +214,13 @@ def _found(
     standing: Standing | None,
     days: Sequence[DayFigures],
     *,
-    spend_nanos: Nanos,
+    dear_nanos: Nanos,
 ) -> FoundType:
     verdict = Verdict.TOO_EARLY if standing is None else standing.verdict
     moving = DOWN if kind.tagged_tier == "frontier" else {Verdict.NEEDED}
     needless = None
     if standing is not None and kind.tagged_tier == "frontier":
-        amount = needless_spend(standing.line.costs, dear_spend_nanos=spend_nanos)
+        amount = needless_spend(standing.line.costs, dear_spend_nanos=dear_nanos)
         needless = None if amount is None else amount.nanos
     return FoundType(
         name=name,

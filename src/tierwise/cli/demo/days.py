@@ -27,6 +27,7 @@ from tierwise.cli.demo.day_figures import DayFigures, DaysFigures, day_figures, 
 from tierwise.cli.demo.staged import Staged, staged_gateway
 from tierwise.config import load_book
 from tierwise.core.policy import Policy
+from tierwise.errors import PolicyError, PolicyProblem
 from tierwise.sandbox import fleet as fleets
 from tierwise.sandbox.fleet import Fleet, PlannedTask
 from tierwise.sandbox.server import Running, running_process
@@ -114,7 +115,7 @@ def replay(
             days.append(stage.day(number, tasks, before=days[-1].verdicts if days else {}))
             told(days[-1])
         provider_nanos = sandbox.billing()["total_nanos"]
-    proposal = proposal_of(policy, str(ledger), provisional=True, at_us=clock.now_us)
+    proposal, stuck = _proposal(policy, stage.policy, ledger, at_us=clock.now_us)
     with closing(read_ledger(ledger)) as reader:
         types = found_types(
             reader, stage.policy, replayed.fleet, days, at_us=clock.now_us, first_day=FIRST_DAY
@@ -128,6 +129,7 @@ def replay(
         provider_nanos=provider_nanos,
         policy_diff=proposal.diff,
         moves=tuple(_moves(proposal)),
+        stuck=stuck,
     )
 
 
@@ -210,6 +212,18 @@ def _make_ledger(path: Path, seed: int) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         name = blake2b(f"tierwise demo {seed}".encode(), digest_size=8).hexdigest()
         connection.execute("UPDATE ledger SET id = ?", (name,))
+
+
+def _proposal(
+    file: Path, policy: Policy, ledger: Path, *, at_us: int
+) -> tuple[Proposal, tuple[PolicyProblem, ...]]:
+    """What the verdicts ask for in the policy file; and what is in the way of more, which a person is to decide."""
+    try:
+        return proposal_of(file, str(ledger), provisional=True, at_us=at_us), ()
+    except PolicyError as error:
+        stuck = {problem.path.split(".")[1] for problem in error.problems}
+        others = policy.contracts.keys() - stuck
+        return proposal_of(file, str(ledger), provisional=True, only=others, at_us=at_us), error.problems
 
 
 def _moves(proposal: Proposal) -> Iterator[tuple[str, str, str, str]]:

@@ -1,12 +1,13 @@
 """The page of the replayed days: what each came to, and what the audit found, beside what was planted."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tierwise.audit.verdicts import Verdict
 from tierwise.cli.console import new_table, say
 from tierwise.cli.demo.day_figures import Answer, Change, DayFigures, DaysFigures, FoundType
 from tierwise.cli.demo.days import FLEET_TASKS, Replay
@@ -26,17 +27,18 @@ def opening(replay: Replay) -> str:
     """What is replayed, and what of it is smaller than the fleet is."""
     part = f"{replay.tasks / FLEET_TASKS:.0%} of the {FLEET_TASKS:,} that the fleet does in one"
     return (
-        f"{replay.days} days by a clock that is moved, each of {replay.tasks:,} tasks by {replay.agents} agents: {part}, "
-        f"at the fleet's own pace from midnight on.\n"
-        f"A run is {replay.fleet.tasks_per_run} tasks here, so that there are as many runs a day as in the fleet: each "
-        "gives one pair a day and type at most.\nEverything else is what it would be: the gateway and its audit, the "
-        "calls over HTTP, the ledger, the allowance of 2 % of the spend."
+        f"{replay.days} days by a clock that is moved, each of {replay.tasks:,} tasks by {replay.agents} agents: "
+        f"{part}, at the fleet's own pace from midnight on.\n"
+        f"A run has {_number(replay.fleet.tasks_per_run, 'task')} here, so that there are no more runs a day than in "
+        "the fleet: each gives one pair a day and type at most.\n"
+        "Nothing else is made smaller or easier: the gateway and its audit are the real ones, and so are the calls "
+        "over HTTP, the ledger, and what the audit may spend."
     )
 
 
 def day_line(day: DayFigures) -> str:
     """One day as a line of progress."""
-    told = ", ".join(_told(change) for change in day.changes) or "no verdict changed"
+    told = "; ".join(_told(day.changes)) or "no verdict changed"
     return (
         f"day {day.number:>3}  {day.tasks:,} tasks  {format_usd(day.spend_nanos):>9} spent  "
         f"{format_usd(day.audit_nanos):>7} audit  {told}"
@@ -76,6 +78,7 @@ def days_json(figures: DaysFigures) -> dict[str, Any]:
         "days": [_day_json(day) for day in figures.days],
         "types": [_type_json(one) for one in figures.types],
         "policy_diff": figures.policy_diff,
+        "policy_stuck": [{"path": problem.path, "problem": problem.message} for problem in figures.stuck],
     }
 
 
@@ -106,8 +109,18 @@ def _type_json(one: FoundType) -> dict[str, Any]:
     }
 
 
-def _told(change: Change) -> str:
-    return f"{change.task_type} {change.now}"
+def _told(changes: Iterable[Change]) -> Iterator[str]:
+    """The types that changed in the same way, together."""
+    ways: dict[str, list[str]] = {}
+    for change in changes:
+        came_from = "" if change.before == Verdict.TOO_EARLY.value else f"{change.before} → "
+        ways.setdefault(f"{came_from}{change.now}", []).append(change.task_type)
+    for way, names in ways.items():
+        yield f"{way}: {', '.join(names)}"
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _types(figures: DaysFigures) -> Table:
@@ -160,23 +173,24 @@ def _bar(block: str, nanos: Nanos, most: Nanos) -> str:
 
 def _audit(figures: DaysFigures) -> str:
     first, last = figures.days[0], figures.days[-1]
-    less = 1 - last.spend_nanos / first.spend_nanos if first.spend_nanos else 0.0
+    rest = last.spend_nanos / first.spend_nanos if first.spend_nanos else 0.0
     return (
         f"█ the fleet, ░ the audit's own calls: {format_usd(figures.audit_nanos)} in all, {figures.audit_share:.1%} of "
-        f"{format_usd(figures.spend_nanos)}. The last day of the fleet cost {less:.0%} less than the first."
+        f"{format_usd(figures.spend_nanos)}. On the last day the fleet cost {rest:.0%} of the first."
     )
 
 
 def _policy(figures: DaysFigures) -> Iterator[str]:
     """What the verdicts make of the policy file."""
-    if not figures.moves:
+    if figures.moves:
+        yield "The policy becomes (tierwise audit propose --provisional):"
+    else:
         yield "The policy stays as it is."
-        return
-    yield "The policy becomes (tierwise audit propose --provisional):"
     for name, before, now, why in figures.moves:
-        yield f" [task_types.{name}]  # {why}"
-        yield f'-tier = "{before}"'
-        yield f'+tier = "{now}"'
+        yield f'-task_types.{name}.tier = "{before}"'
+        yield f'+task_types.{name}.tier = "{now}"  # {why}'
+    for problem in figures.stuck:
+        yield f"A verdict asks for more, which a person has to make room for: {problem.path}: {problem.message}."
 
 
 def _witness(figures: DaysFigures) -> str:
