@@ -39,7 +39,7 @@ def demo(
         typer.Option(
             min=1,
             help="How many tasks, with --days how many a day: 10,000 are a day of the fleet.",
-            show_default=f"{DAY_TASKS:,}; with --days {DAYS_TASKS:,}",
+            show_default=f"{DAY_TASKS}, with --days {DAYS_TASKS}",
         ),
     ] = None,
     days: Annotated[
@@ -69,6 +69,7 @@ def demo(
     stands beside what the audit found of it. A policy of your own decides by itself what is compared.
 
     Example: tierwise demo --tasks 500 --json out.json
+
     Example: tierwise demo --days 14
     """
     if find_spec("anthropic") is None:
@@ -110,7 +111,7 @@ def _replay(
     from tierwise.cli.demo.days import Replay, fleet_policy, replay  # noqa: PLC0415
 
     replayed = Replay(days=days, tasks=tasks, agents=agents, seed=seed)
-    err.print(days_page.opening(replayed), markup=False)
+    err.print(days_page.opening(replayed, own_policy=policy is None), markup=False)
     with tempfile.TemporaryDirectory(prefix="tierwise-demo-") as name, _ledger_file(kept) as ledger:
         folder = Path(name)
         if policy is None:

@@ -1,7 +1,8 @@
 """The gateway of the replayed days: the real one, in a process of its own, by the demo's clock.
 
-Nothing but its clock is another one: what the audit does each minute, it does here as often as that clock shows half
-an hour more, and whenever the demo says so on stdin. The end of stdin ends it.
+Nothing but its clock is another one: where the audit looks at its evidence each minute, it does here whenever that
+clock shows half an hour more, and when the demo says so on stdin. Upkeep goes on by the machine's seconds, and takes
+the times of what it looks after from the clock. The end of stdin ends it.
 """
 
 import asyncio
