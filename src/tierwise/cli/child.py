@@ -7,7 +7,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TextIO
+from typing import IO, Final
 
 from tierwise.errors import TierwiseError
 
@@ -42,9 +42,9 @@ class Child:
     """A gateway that takes calls."""
 
     address: str
-    said: TextIO
+    said: IO[str]
     """What it goes on saying on its stdout."""
-    told: TextIO
+    told: IO[str]
     """Its stdin."""
 
 
