@@ -26,7 +26,7 @@ RUNNER = CliRunner()
 
 EAGER = re.sub(
     r"(\[task_types\.triage\]\nshadow = true\n)", r"\1quality.margin = 30\n", fleet_policy()
-).replace("sample = 50", "sample = 100")
+).replace("autopilot = true", "autopilot = true\nsample = 100")
 """The fleet's policy with a type on which few pairs suffice for a verdict."""
 
 
@@ -110,10 +110,8 @@ def test_a_day_has_as_many_runs_as_one_of_the_fleets_at_the_same_pace() -> None:
 
     assert [each.fleet.tasks_per_run for each in (tiny, part, whole)] == [1, 12, 50]
     assert {each.step_us for each in (tiny, part, whole)} == {DAY_US // 10_000}
-    assert "25% of the 10,000" in opening(part, own_policy=True)
-    assert "samples half of the runs" in opening(part, own_policy=True)
-    assert "samples" not in opening(tiny, own_policy=False)
-    assert "1 task here" in opening(tiny, own_policy=False)
+    assert "25% of the 10,000" in opening(part)
+    assert "1 task here" in opening(tiny)
 
 
 def test_a_staged_clock_goes_when_it_is_moved(tmp_path: Path) -> None:
@@ -175,6 +173,16 @@ def test_what_was_not_found_and_what_is_wrong_are_said() -> None:
     assert days_json(replace(FIGURES, types=(wrong,)))["wrong"] == ["synthesis"]
     assert days_json(replace(FIGURES, types=(wrong,)))["found_share"] is None
     assert "Nothing is overpaid." in shown(replace(FIGURES, types=(wrong,)))
+
+
+def test_a_type_that_was_wrongly_moved_for_a_time_is_named() -> None:
+    kept = replace(TRIAGE, name="synthesis", needs="frontier", answer=Answer.LEFT)
+    moved = replace(DAY, verdicts={"synthesis": "provisional"})
+    figures = replace(FIGURES, types=(kept,), days=(moved, DAY))
+
+    assert "Wrongly moved for a time, and taken back: synthesis." in shown(figures)
+    assert days_json(figures)["taken_back"] == ["synthesis"]
+    assert days_json(replace(figures, days=(DAY,)))["taken_back"] == []
 
 
 def test_the_curve_has_a_bar_for_each_day_and_its_audit() -> None:

@@ -135,6 +135,12 @@ class DaysFigures:
         return tuple(one.name for one in self.types if one.answer is Answer.WRONG)
 
     @property
+    def taken_back(self) -> tuple[str, ...]:
+        """The types that need their tier, were on the cheaper one for a time, and are back."""
+        left = (one.name for one in self.types if one.needs == "frontier" and one.answer is Answer.LEFT)
+        return tuple(name for name in left if any(day.verdicts.get(name) in DOWN for day in self.days))
+
+    @property
     def agree(self) -> bool:
         """Whether ledger and provider agree to the nanodollar."""
         return self.spend_nanos + self.audit_nanos == self.provider_nanos

@@ -23,20 +23,14 @@ _STYLES: Final[Mapping[Answer, str]] = {
 }
 
 
-def opening(replay: Replay, *, own_policy: bool) -> str:
-    """What is replayed, and what of it is another size than in the fleet.
-
-    Args:
-        replay: what is replayed.
-        own_policy: whether the policy is the demo's own.
-    """
-    sampled = "; the policy samples half of the runs at first, in place of a tenth" if own_policy else ""
+def opening(replay: Replay) -> str:
+    """What is replayed, and what of it is another size than in the fleet."""
     part = f"{replay.tasks / FLEET_TASKS:.0%} of the {FLEET_TASKS:,} that the fleet does in one"
     return (
         f"{replay.days} days by a clock that is moved, each of {replay.tasks:,} tasks by {replay.agents} agents: "
         f"{part}, at the fleet's own pace from midnight on.\n"
         f"A run has {_number(replay.fleet.tasks_per_run, 'task')} here, so that there are no more runs a day than in "
-        f"the fleet: each gives one pair a day and type at most{sampled}.\n"
+        "the fleet: each gives one pair a day and type at most.\n"
         "Nothing else is another size: the gateway and its audit are the real ones, and so are the calls "
         "over HTTP, the ledger, and what the audit may spend."
     )
@@ -81,6 +75,7 @@ def days_json(figures: DaysFigures) -> dict[str, Any]:
         "found_usd_a_day": dollars(figures.found_nanos),
         "found_share": figures.found_share,
         "wrong": list(figures.wrong),
+        "taken_back": list(figures.taken_back),
         "days": [_day_json(day) for day in figures.days],
         "types": [_type_json(one) for one in figures.types],
         "policy_diff": figures.policy_diff,
@@ -149,6 +144,8 @@ def _types(figures: DaysFigures) -> Table:
 
 def _found(figures: DaysFigures) -> str:
     wrong = f"Wrongly moved: {', '.join(figures.wrong)}." if figures.wrong else "No verdict is wrong."
+    if figures.taken_back:
+        wrong += f" Wrongly moved for a time, and taken back: {', '.join(figures.taken_back)}."
     if figures.found_share is None:
         return f"Nothing is overpaid. {wrong}"
     return (

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Generator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -29,6 +29,8 @@ LOOK_US: Final = 1_800_000_000
 """How much later the clock is at the next look."""
 GLANCE_S: Final = 0.02
 """How often the clock is read for that."""
+IDLE_S: Final = 10.0
+"""How long the pairs on their way are waited for: those that go as a batch take longer, and come another day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,9 @@ class _Looks:
         assert parts.auditor is not None
         await parts.auditor.ready.wait()
         while await asyncio.to_thread(sys.stdin.readline):
-            await parts.auditor.idle()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(IDLE_S):
+                    await parts.auditor.idle()
             await self._look(parts)
             _say("looked")
         os.kill(os.getpid(), signal.SIGTERM)
