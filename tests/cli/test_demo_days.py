@@ -26,7 +26,7 @@ RUNNER = CliRunner()
 
 EAGER = re.sub(
     r"(\[task_types\.triage\]\nshadow = true\n)", r"\1quality.margin = 30\n", fleet_policy()
-).replace("autopilot = true", "autopilot = true\nsample = 100")
+).replace("sample = 50", "sample = 100")
 """The fleet's policy with a type on which few pairs suffice for a verdict."""
 
 
@@ -110,8 +110,10 @@ def test_a_day_has_as_many_runs_as_one_of_the_fleets_at_the_same_pace() -> None:
 
     assert [each.fleet.tasks_per_run for each in (tiny, part, whole)] == [1, 12, 50]
     assert {each.step_us for each in (tiny, part, whole)} == {DAY_US // 10_000}
-    assert "25% of the 10,000" in opening(part)
-    assert "1 task here" in opening(tiny)
+    assert "25% of the 10,000" in opening(part, own_policy=True)
+    assert "samples half of the runs" in opening(part, own_policy=True)
+    assert "samples" not in opening(tiny, own_policy=False)
+    assert "1 task here" in opening(tiny, own_policy=False)
 
 
 def test_a_staged_clock_goes_when_it_is_moved(tmp_path: Path) -> None:

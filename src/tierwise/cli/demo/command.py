@@ -111,7 +111,7 @@ def _replay(
     from tierwise.cli.demo.days import Replay, fleet_policy, replay  # noqa: PLC0415
 
     replayed = Replay(days=days, tasks=tasks, agents=agents, seed=seed)
-    err.print(days_page.opening(replayed), markup=False)
+    err.print(days_page.opening(replayed, own_policy=policy is None), markup=False)
     with tempfile.TemporaryDirectory(prefix="tierwise-demo-") as name, _ledger_file(kept) as ledger:
         folder = Path(name)
         if policy is None:

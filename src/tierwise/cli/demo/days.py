@@ -80,6 +80,7 @@ quality.check = "regex:^answer: [0-7]\""""
 
 _AUDIT: Final = """[audit]
 autopilot = true
+sample = 50
 """
 
 

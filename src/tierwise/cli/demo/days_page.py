@@ -23,14 +23,20 @@ _STYLES: Final[Mapping[Answer, str]] = {
 }
 
 
-def opening(replay: Replay) -> str:
-    """What is replayed, and what of it is another size than in the fleet."""
+def opening(replay: Replay, *, own_policy: bool) -> str:
+    """What is replayed, and what of it is another size than in the fleet.
+
+    Args:
+        replay: what is replayed.
+        own_policy: whether the policy is the demo's own.
+    """
+    sampled = "; the policy samples half of the runs at first, in place of a tenth" if own_policy else ""
     part = f"{replay.tasks / FLEET_TASKS:.0%} of the {FLEET_TASKS:,} that the fleet does in one"
     return (
         f"{replay.days} days by a clock that is moved, each of {replay.tasks:,} tasks by {replay.agents} agents: "
         f"{part}, at the fleet's own pace from midnight on.\n"
         f"A run has {_number(replay.fleet.tasks_per_run, 'task')} here, so that there are no more runs a day than in "
-        "the fleet: each gives one pair a day and type at most.\n"
+        f"the fleet: each gives one pair a day and type at most{sampled}.\n"
         "Nothing else is another size: the gateway and its audit are the real ones, and so are the calls "
         "over HTTP, the ledger, and what the audit may spend."
     )
