@@ -133,6 +133,7 @@ def _number(count: int, noun: str) -> str:
 def _types(figures: DaysFigures) -> Table:
     numbers = ("pairs", "since day", "needless a day")
     table = new_table("task type", "tagged", "needs", "verdict", *numbers, "", numbers=numbers)
+    table.columns[0].no_wrap = True
     table.title, table.title_justify = "What each needs is planted: the fleet's file says so", "left"
     for one in figures.types:
         table.add_row(
