@@ -21,6 +21,7 @@ from tierwise.core.attempts import (
 )
 from tierwise.core.budgets import Reserved, Shrunk
 from tierwise.core.cascades import after_check, check_of
+from tierwise.core.checks import Check, TextRule
 from tierwise.core.decision import Why
 from tierwise.core.effects import (
     Answer,
@@ -558,8 +559,11 @@ def test_on_every_path_a_call_has_one_ending_and_one_last_word_to_its_caller_or_
         assert not any(isinstance(each, TryAgain) for each in effects)
 
 
+JSON = Check(written="json", version="json", rule=TextRule(kind="json"))
+
+
 def cascade(**fields: Any) -> Policy:
-    return policy(tier="frontier", cascade=True, check="json", **fields)
+    return policy(tier="frontier", cascade=True, check=JSON, **fields)
 
 
 def first_of_cascade(of: Policy, **fields: Any) -> Plan:

@@ -21,6 +21,7 @@ from tierwise.core.ledger import Paired
 from tierwise.engine import auditor
 from tierwise.engine.auditor import Auditor
 from tierwise.engine.budgets import LocalBudgets
+from tierwise.engine.checking import Checker
 from tierwise.engine.clock import call_ids, now_us
 from tierwise.engine.desk import Desk
 from tierwise.engine.ledger import LoopLedger
@@ -318,6 +319,7 @@ def test_the_ledger_is_read_only_once_a_type_is_shadowed(
             clock=now_us,
             new_id=call_ids(),
             read=read,
+            checker=Checker(),
         )
         running = asyncio.create_task(made.run())
         await made.ready.wait()

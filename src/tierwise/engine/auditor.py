@@ -14,13 +14,14 @@ from typing import Final
 
 from tierwise.audit.acting import Lean
 from tierwise.audit.dayplan import DayPlan
-from tierwise.audit.grading import Answer, Check, grade, read_check
+from tierwise.audit.grading import Answer, Grade, Passed, checkable, grade
 from tierwise.audit.sampling import Purpose, Sampled, sample, uniform
 from tierwise.core.changes import Change
 from tierwise.core.ledger import Act, Acted, Declared, Failed, Fault, Paired, Posted
 from tierwise.core.planning import Plan, Refused
-from tierwise.core.policy import Policy
+from tierwise.core.policy import Contract, Policy
 from tierwise.engine.budgets import AsyncBudgets, Warnings
+from tierwise.engine.checking import Checker
 from tierwise.engine.dayplan import day_plan
 from tierwise.engine.desk import Desk, Opened, Reading
 from tierwise.engine.ledger import AsyncLedger
@@ -97,6 +98,7 @@ class Auditor:
         clock: Callable[[], int],
         new_id: Callable[[], str],
         read: Callable[[], Reader],
+        checker: Checker,
         retry_s: float = RETRY_S,
     ) -> None:
         """Make pairs of the calls that are offered, while `run` runs.
@@ -109,6 +111,7 @@ class Auditor:
             clock: tells microseconds since 1970 UTC.
             new_id: makes call ids.
             read: opens the ledger for reading.
+            checker: holds answers against checks.
             retry_s: how long the audit makes no calls in a direction whose allowance is used up, in seconds.
         """
         self._retry_us = int(retry_s * 1_000_000)
@@ -119,6 +122,7 @@ class Auditor:
         self._clock = clock
         self._new_id = new_id
         self._read = read
+        self._checker = checker
         self._salt: str | None = None
         """The ledger's id, once it is known: nothing is drawn before."""
         self._paired: set[tuple[str, str, int]] = set()
@@ -274,7 +278,7 @@ class Auditor:
             self._rest(candidate, RESTS_TIMES * self._retry_us)
             self._purses_at_us = None
             return
-        entry = await asyncio.to_thread(self._pair, candidate, opened, kept)
+        entry = await self._pair(candidate, opened, kept)
         if entry is not None:
             self._ledger.put(entry)
             self._unseen = True
@@ -307,16 +311,17 @@ class Auditor:
             calibration=self._desk.calibration,
         )
 
-    def _pair(self, candidate: Candidate, opened: Opened, kept: Kept) -> Paired | None:
+    async def _pair(self, candidate: Candidate, opened: Opened, kept: Kept) -> Paired | None:
         """Read both replies and grade them; None where one of them says nothing of its tier."""
         first, second = candidate.opened.exchange.ending, opened.exchange.ending
-        ours, theirs = _answer(first, candidate.kept), _answer(second, kept)
+        ours = await asyncio.to_thread(_answer, first, candidate.kept)
+        theirs = await asyncio.to_thread(_answer, second, kept)
         if first is None or second is None or ours is None or theirs is None:
             return None
         comparison = candidate.comparison
         by_tier = (first, second) if comparison.on_dear else (second, first)
         answers = (ours, theirs) if comparison.on_dear else (theirs, ours)
-        found = grade(dear=answers[0], cheap=answers[1], check=_check(candidate))
+        found = await self._grade(candidate, *answers)
         return Paired(
             pair_id=f"pair-{opened.call_id}",
             at_us=self._clock(),
@@ -333,6 +338,15 @@ class Auditor:
             dear_nanos=by_tier[0].cost_nanos,
             cheap_nanos=by_tier[1].cost_nanos,
         )
+
+    async def _grade(self, candidate: Candidate, dear: Answer, cheap: Answer) -> Grade:
+        check, passed = _contract(candidate).check, None
+        if check is not None and checkable(dear, cheap):
+            passed = Passed(
+                dear=await self._checker.passes(check, dear.text),
+                cheap=await self._checker.passes(check, cheap.text),
+            )
+        return await asyncio.to_thread(grade, dear=dear, cheap=cheap, passed=passed)
 
     async def _limit(self, on_dear: bool, *, oldest_us: int) -> Nanos:  # noqa: FBT001 — it names the direction
         """What the audit may spend today in a direction, as worked out no longer ago than that."""
@@ -425,7 +439,5 @@ def _answer(ending: Posted | Failed | None, kept: Kept) -> Answer | None:
     return None if content is None else Answer(text=content.text, tool_uses=content.tool_uses)
 
 
-def _check(candidate: Candidate) -> Check | None:
-    contract = candidate.reading.book.policy.contracts[candidate.comparison.key.task_type]
-    check = None if contract.check is None else read_check(contract.check)
-    return check if isinstance(check, Check) else None
+def _contract(candidate: Candidate) -> Contract:
+    return candidate.reading.book.policy.contracts[candidate.comparison.key.task_type]

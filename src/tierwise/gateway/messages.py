@@ -12,6 +12,7 @@ from tierwise.engine.auditor import Auditor, Candidate
 from tierwise.engine.balances import SharedConversations
 from tierwise.engine.batches import BatchDesk
 from tierwise.engine.budgets import AsyncBudgets, Warnings
+from tierwise.engine.checking import Checker
 from tierwise.engine.desk import Desk, Opened, Reading
 from tierwise.engine.doors import COUNT_TOKENS
 from tierwise.engine.headers import (
@@ -58,6 +59,8 @@ class Parts:
     """Opens the ledger for reading."""
     door: Door = field(default_factory=Door)
     intake: Intake = field(default_factory=Intake)
+    checker: Checker = field(default_factory=Checker)
+    """Holds replies against checks."""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     """Waits for some seconds."""
     conversations: SharedConversations | None = None
@@ -188,6 +191,7 @@ async def _attempt(request: _Request, opened: Opened, taker: Caller) -> RelayDri
         warnings=parts.warnings,
         caller=taker,
         clock=parts.clock,
+        checker=parts.checker,
     )
     parts.meters.calls += 1
     await driver.run()
