@@ -580,7 +580,7 @@ def test_a_cascade_begins_on_the_next_cheaper_tier_and_ends_on_the_types_own() -
 
     follows = after_check(plan=begun, attempt=an_attempt(of), call_id="c1", at_us=AT)
 
-    assert (begun.decision.tier, check_of(begun, an_attempt(of))) == ("fast", "json")
+    assert (begun.decision.tier, check_of(begun, an_attempt(of))) == ("fast", JSON)
     assert follows is not None
     assert (follows.plan.decision.tier, follows.attempt.number, follows.lengthens) == ("frontier", 2, True)
     assert check_of(follows.plan, follows.attempt) is None
