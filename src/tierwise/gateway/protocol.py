@@ -46,9 +46,14 @@ class Protocol(HttpToolsProtocol):
         self._set_timer(HEAD_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no more."""
+        """Wait no more.
+
+        The server's own protocol lets its timer for idle connections run on where a caller reset one, and all that
+        the connection held stays with it until then.
+        """
         self._stop_timer()
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()
 
     def data_received(self, data: bytes) -> None:
         """Read, and wait for the rest of a request only so long."""
