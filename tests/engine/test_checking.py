@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.waiting import eventually
+from tierwise.config import load_book
 from tierwise.core.checks import Check, Command, Function, Quality, Reply, Schema, TextRule
 from tierwise.engine import check_jobs, checking
 from tierwise.engine.checking import Checker
@@ -183,6 +184,13 @@ def test_a_program_that_takes_too_long_is_ended_with_all_that_it_started(tmp_pat
     eventually(lambda: alive(sleeper), until=lambda lives: not lives)
 
 
+def test_what_a_program_leaves_behind_is_ended(tmp_path: Path) -> None:
+    assert said((command(tmp_path, "sh", "-c", "sleep 3600 & echo $! > pid"), "")) == [True]
+
+    sleeper = int((tmp_path / "pid").read_text())
+    eventually(lambda: alive(sleeper), until=lambda lives: not lives)
+
+
 def test_a_program_ends_when_whoever_asked_goes_away(tmp_path: Path) -> None:
     check = command(tmp_path, "sh", "-c", "echo $$ > pid; sleep 3600")
 
@@ -300,6 +308,26 @@ def test_a_whole_reply_is_checked_by_its_text(reply: bytes, passes: bool | None)
     check = a_check(TextRule(kind="exact", argument="total"))
 
     assert asyncio.run(Checker().passes_whole(check, reply)) is passes
+
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "checks" / "tierwise.toml"
+
+
+@pytest.mark.parametrize(
+    ("task_type", "good", "bad"),
+    [
+        ("invoices", '{"number": "7", "total": 3, "lines": [{"what": "tea", "amount": 3}]}', '{"total": 3}'),
+        ("scripts", "```python\nprint(1)\n```", "print(1"),
+        ("expressions", "f(g(x))", ")("),
+    ],
+)
+def test_the_checks_of_the_examples_tell_good_replies_from_bad_ones(
+    task_type: str, good: str, bad: str
+) -> None:
+    check = load_book(EXAMPLES).policy.contracts[task_type].check
+
+    assert check is not None
+    assert said((check, good), (check, bad)) == [True, False]
 
 
 def test_no_file_descriptor_stays_open(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tierwise.config.functions import find_function, source_of
 from tierwise.config.kinds import Misfit
 from tierwise.config.reading import Section
 from tierwise.config.values import shown
-from tierwise.core.checks import LIMIT_S, Check, Command, Function, Schema, TextRule
+from tierwise.core.checks import LIMIT_S, Check, Command, Function, Schema, TextKind, TextRule
 from tierwise.wire.schemas import canonical, problem_of
 
 
@@ -82,18 +82,14 @@ def _alone(read: Callable[[_Written], _Read]) -> Callable[[_Written], _Read]:
 
 @_alone
 def _json(written: _Written) -> _Read:
-    return Check(
-        written=written.name, version=written.name, rule=TextRule(kind="json", argument=written.argument)
-    )
+    return _of_text(written, "json")
 
 
 @_alone
 def _exact(written: _Written) -> _Read:
     if not written.argument:
         return Misfit("names no text", 'write "exact:TEXT"')
-    return Check(
-        written=written.name, version=written.name, rule=TextRule(kind="exact", argument=written.argument)
-    )
+    return _of_text(written, "exact")
 
 
 @_alone
@@ -104,9 +100,12 @@ def _regex(written: _Written) -> _Read:
         re.compile(written.argument)
     except (re.error, RecursionError, OverflowError) as error:
         return Misfit(f"is no pattern: {error}")
-    return Check(
-        written=written.name, version=written.name, rule=TextRule(kind="regex", argument=written.argument)
-    )
+    return _of_text(written, "regex")
+
+
+def _of_text(written: _Written, kind: TextKind) -> Check:
+    rule = TextRule(kind=kind, argument=written.argument)
+    return Check(written=written.name, version=written.name, rule=rule)
 
 
 MOST_OF_SCHEMA: Final = 2**20

@@ -98,7 +98,7 @@ class AskCommand:
         words, folder = self._command.words, self._command.folder
         with started(words, folder=folder, answers=subprocess.DEVNULL, variables=environment()) as program:
             self._program.runs(program)
-            program.communicate(self._text.encode("utf-8", "replace"))
+            _feed(program, self._text.encode("utf-8", "replace"))
             self._program.runs(None)
         if program.returncode not in {0, 1}:
             raise CannotTell(f"it ended with {program.returncode}")
@@ -107,6 +107,16 @@ class AskCommand:
     def stop(self) -> None:
         """End the program."""
         self._program.stop()
+
+
+def _feed(program: subprocess.Popen[bytes], text: bytes) -> None:
+    """Have a program read a text, wait for its end, and end what it left behind while its id is still its own."""
+    assert program.stdin is not None
+    with suppress(BrokenPipeError), program.stdin as stdin:
+        stdin.write(text)
+    with suppress(ChildProcessError):
+        os.waitid(os.P_PID, program.pid, os.WEXITED | os.WNOWAIT)
+    _kill_group(program)
 
 
 class Children:
@@ -221,8 +231,12 @@ def started(
 def end(program: subprocess.Popen[bytes]) -> None:
     """Kill a program and its group, unless it has ended."""
     if program.poll() is None:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(program.pid, signal.SIGKILL)
+        _kill_group(program)
+
+
+def _kill_group(program: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(program.pid, signal.SIGKILL)
 
 
 def close(program: subprocess.Popen[bytes]) -> None:
