@@ -86,7 +86,7 @@ class Candidate:
 
 
 class Auditor:
-    """Makes pairs. All of it but its reading, of the ledger and of replies, is on one event loop."""
+    """Makes pairs. It is on one event loop, but for its reading of the ledger and of replies, and for `consider`."""
 
     def __init__(
         self,
@@ -153,7 +153,7 @@ class Auditor:
         key_id: str,
         outgoing: Callable[[tuple[Change, ...]], Outgoing],
     ) -> Candidate | None:
-        """Draw whether a call that is about to be made is to be compared; None where it is not."""
+        """Draw whether a call that is about to be made is to be compared, in any thread; None where it is not."""
         planned, salt = opened.plan, self._salt
         if salt is None or not isinstance(planned, Plan) or self._queue.full():
             return None

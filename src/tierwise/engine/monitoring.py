@@ -62,7 +62,7 @@ class Watched:
 
 
 class Monitor:
-    """Counts replies that pass their check. All of it but the checks is on one event loop."""
+    """Counts replies that pass their check. It is on one event loop, but for the checks and for `consider`."""
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from tierwise.core.call import Family
@@ -16,6 +16,7 @@ from tierwise.engine.checking import Checker
 from tierwise.engine.desk import Desk, Opened, Reading
 from tierwise.engine.doors import COUNT_TOKENS
 from tierwise.engine.headers import (
+    as_another_call,
     betas_for,
     outgoing_headers,
     outgoing_to_openai,
@@ -244,12 +245,6 @@ def _outgoing(request: _Request, opened: Opened, changes: tuple[Change, ...]) ->
         body=rewrite(opened.body, changes),
         address=opened.exchange.attempt.number - 1,
     )
-
-
-def as_another_call(outgoing: Outgoing) -> Outgoing:
-    """The same request as another call: without the key by which the provider would give the first one's reply."""
-    headers = [(name, value) for name, value in outgoing.headers if name != b"idempotency-key"]
-    return replace(outgoing, headers=headers)
 
 
 def _counting(request: _Request, opened: Opened, changes: tuple[Change, ...]) -> Outgoing:
