@@ -19,8 +19,11 @@ from tierwise.client.ledger import LoopSide, SessionLedger
 from tierwise.core.changes import Change
 from tierwise.core.ledger import Entry
 from tierwise.core.policy import Upstream as UpstreamConfig
-from tierwise.engine.auditor import Auditor, Candidate
+from tierwise.engine.auditor import Auditor
 from tierwise.engine.balances import Balances
+from tierwise.engine.batches import BatchDesk
+from tierwise.engine.budgets import Warnings
+from tierwise.engine.candidates import Candidate
 from tierwise.engine.checking import Checker
 from tierwise.engine.clock import now_us
 from tierwise.engine.desk import Desk, Opened, Reading
@@ -182,16 +185,21 @@ class SessionAudit:
         await addresses.close()
 
     def _made(self, loop: asyncio.AbstractEventLoop, addresses: "Addresses", checker: Checker) -> _Parts:
-        ledger = LoopSide(self._ledger)
+        ledger, budgets = LoopSide(self._ledger), self._balances.for_loop()
+        read = partial(read_ledger, self._where)
         auditor = Auditor(
             desk=self._desk,
             upstream=addresses,
             ledger=ledger,
-            budgets=self._balances.for_loop(),
+            budgets=budgets,
             clock=now_us,
             new_id=self._new_id,
-            read=partial(read_ledger, self._where),
+            read=read,
+            batches=BatchDesk(
+                desk=self._desk, ledger=ledger, budgets=budgets, warnings=Warnings(), read=read, clock=now_us
+            ),
             checker=checker,
+            gathers=False,  # a batch may take a day, and a program ends before
         )
 
         def put(entry: Entry) -> None:

@@ -155,6 +155,7 @@ def _auditor(parts: Parts, settings: Settings, new_id: Callable[[], str]) -> Aud
         new_id=new_id,
         read=lambda: read_ledger(settings.ledger),
         checker=parts.checker,
+        batches=parts.batches,
     )
 
 
