@@ -49,7 +49,7 @@ def test_each_day_is_a_line_while_the_fleet_works_and_the_page_says_what_was_fou
 
     assert re.findall(r"^day +(\d)  150 tasks", said, re.MULTILINE) == ["1", "2", "3"]
     assert re.search(r"^day +1 .*\sprovisional:[\w\s,-]*triage", said, re.MULTILINE)
-    assert re.search(r"^triage +frontier", said, re.MULTILINE)
+    assert re.search(r"^triage +front", said, re.MULTILINE)
     assert "a day for a tier that is not needed, the audit has found $" in said
     assert '+task_types.triage.tier = "fast"  # provisional' in said
     assert "the ledger agrees to the nanodollar" in said
