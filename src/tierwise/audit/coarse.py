@@ -2,7 +2,7 @@
 
 Features are kept with each pair: the agent, how long the body is, whether it offers tools. All of them are searched on
 every line, and the evidence that is asked for is that much more: where each type is one, any split is proposed with the
-stated chance at the most.
+stated chance at the most, at one look over all lines.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ def splits(standings: Sequence[Standing], *, alpha: float) -> Mapping[str, Split
 
     Args:
         standings: of all lines.
-        alpha: the chance that any split is proposed where all types are one.
+        alpha: the chance that this look proposes any split where all types are one.
     """
     able = [one for one in standings if not one.line.undecided and one.line.groups.features]
     found = {

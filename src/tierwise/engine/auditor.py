@@ -23,6 +23,7 @@ from tierwise.engine.batch_results import BatchResults
 from tierwise.engine.batches import BatchDesk
 from tierwise.engine.budgets import AsyncBudgets
 from tierwise.engine.candidates import Candidate
+from tierwise.engine.checking import Checker
 from tierwise.engine.comparing import Comparer
 from tierwise.engine.dayplan import day_plan
 from tierwise.engine.desk import Desk, Opened, Reading
@@ -56,7 +57,7 @@ LOOK_S: Final = 60.0
 
 
 class Auditor:
-    """Makes pairs. All of it but its reading, of the ledger and of replies, is on one event loop."""
+    """Makes pairs. It is on one event loop, but for its reading of the ledger and of replies, and for `consider`."""
 
     def __init__(
         self,
@@ -69,6 +70,8 @@ class Auditor:
         new_id: Callable[[], str],
         read: Callable[[], Reader],
         batches: BatchDesk,
+        checker: Checker,
+        gathers: bool = True,
         retry_s: float = RETRY_S,
         gather_s: float = GATHER_S,
         ask_s: float = ASK_S,
@@ -84,6 +87,8 @@ class Auditor:
             new_id: makes call ids.
             read: opens the ledger for reading.
             batches: sees those of its calls out that go together.
+            checker: holds answers against checks.
+            gathers: whether calls go together where the policy says so.
             retry_s: how long the audit makes no calls in a direction whose allowance is used up, in seconds.
             gather_s: how long calls are gathered that go together, in seconds.
             ask_s: how often the provider is asked whether it is through with them, in seconds.
@@ -125,6 +130,8 @@ class Auditor:
             clock=clock,
             new_id=new_id,
             notice=self.notice,
+            checker=checker,
+            gathers=gathers,
         )
         self._queue: asyncio.Queue[Candidate] = asyncio.Queue(QUEUE)
         self._held = 0
@@ -146,7 +153,7 @@ class Auditor:
         key_id: str,
         outgoing: Callable[[tuple[Change, ...]], Outgoing],
     ) -> Candidate | None:
-        """Draw whether a call that is about to be made is to be compared; None where it is not."""
+        """Draw whether a call that is about to be made is to be compared, in any thread; None where it is not."""
         planned, salt = opened.plan, self._salt
         if salt is None or not isinstance(planned, Plan) or self._queue.full():
             return None
@@ -217,6 +224,20 @@ class Auditor:
         await self._queue.join()
         await self._gathering.idle()
 
+    async def look(self) -> None:
+        """Plan the day, once it has begun, and look at the evidence, where there is any that was not seen."""
+        await self._plan_day()
+        policy = self._desk.book.policy
+        if not self._unseen and policy is self._seen_policy:
+            return
+        self._unseen, self._seen_policy = False, policy
+        try:
+            for entry in await asyncio.to_thread(self._look):
+                await self._ledger.record(entry)
+        except Exception:
+            self._unseen = True
+            log.exception("the audit's evidence cannot be read, and the audit goes on")
+
     async def _begin(self) -> None:
         while not any(contract.shadow for contract in self._desk.book.policy.contracts.values()):
             self.ready.set()
@@ -254,17 +275,7 @@ class Auditor:
     async def _keep_looking(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            await self._plan_day()
-            policy = self._desk.book.policy
-            if not self._unseen and policy is self._seen_policy:
-                continue
-            self._unseen, self._seen_policy = False, policy
-            try:
-                for entry in await asyncio.to_thread(self._look):
-                    self._ledger.put(entry)
-            except Exception:
-                self._unseen = True
-                log.exception("the audit's evidence cannot be read, and the audit goes on")
+            await self.look()
 
     async def _plan_day(self) -> None:
         """Plan the day, once it has begun."""
