@@ -175,6 +175,32 @@ def test_a_list_that_cannot_be_read_is_shown_to_no_client(tmp_path: Path, reply:
     assert b"b0" not in got.body
 
 
+def test_a_provider_whose_list_does_not_go_on_ends_it(tmp_path: Path) -> None:
+    pages = {"": ["x2", "x1"], "after_id=x1": ["x2", "x1"]}
+
+    (got,) = ask(tmp_path, a_provider(pages), ("GET", "/v1/messages/batches", {}))
+
+    assert got.json()["data"] == []
+
+
+@pytest.mark.parametrize("path", ["/v1/messages/batches", "/v1/messages/batches/b0"])
+def test_while_the_ledger_cannot_be_read_nobody_is_told_of_a_batch(tmp_path: Path, path: str) -> None:
+    ledger = tmp_path / "l.sqlite3"
+
+    async def talk() -> Got:
+        provider = a_provider({"": ["b0"]})
+        async with gateway_in_memory(ledger, provider, policy=book(POLICY), key="sk") as app:
+            assert (await send(app, *create())).status == 200
+            ledger.rename(tmp_path / "away")
+            got = await send(app, "GET", path, {})
+            (tmp_path / "away").rename(ledger)
+            return got
+
+    got = asyncio.run(talk())
+
+    assert (got.status, got.header(b"x-tierwise-error")) == (503, b"ledger")
+
+
 def test_an_error_in_place_of_the_list_is_the_callers(tmp_path: Path) -> None:
     (got,) = ask(
         tmp_path, Transcript(status=400, chunks=(b'{"no": 1}',)), ("GET", "/v1/messages/batches", {})

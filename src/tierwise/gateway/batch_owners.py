@@ -87,9 +87,9 @@ def _goes_on(page: BatchPage, query: dict[str, str]) -> bool:
     """Turn the query to the page after this one, in its own direction; False where there is none."""
     if not page.has_more or not page.batches:
         return False
-    first, *_, last = (*page.batches, *page.batches)
-    query |= {"before_id": first} if "before_id" in query else {"after_id": last}
-    return True
+    name, place = ("before_id", 0) if "before_id" in query else ("after_id", -1)
+    last, query[name] = query.get(name), [*page.batches][place]
+    return query[name] != last
 
 
 async def _own(batch_ids: Collection[str], parts: Parts, visitor: Visitor) -> set[str] | Stopped:
