@@ -52,7 +52,7 @@ async def list_own(scope: Scope, send: Send, parts: Parts, visitor: Visitor) -> 
     try:
         while True:
             reply = await parts.upstream.send(_asking(query, scope, parts, visitor))
-            if reply.status != 200:
+            if reply.status >= 300:
                 return await relay(reply, send)
             page = await _page(reply)
             if page is None:
@@ -65,7 +65,7 @@ async def list_own(scope: Scope, send: Send, parts: Parts, visitor: Visitor) -> 
     except UpstreamError as error:
         return await answer_error(send, why_no_reply(error), str(error))
     headers = [each for each in returned_headers(reply.headers) if each[0] != b"content-length"]
-    return await answer(send, 200, headers, at_this_address(page_of(page, own)))
+    return await answer(send, reply.status, headers, at_this_address(page_of(page, own)))
 
 
 _UNREADABLE: Final = (
