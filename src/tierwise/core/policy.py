@@ -185,6 +185,8 @@ class Audit:
     """Per cent of all claims "proven" that may be wrong."""
     autopilot: bool = False
     """Whether verdicts move calls by themselves."""
+    by_batch: bool = False
+    """Whether its calls are gathered into Message Batches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

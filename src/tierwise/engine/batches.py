@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final, TypeVar
 
+from tierwise.core.attempts import ONLY
 from tierwise.core.budgets import Denied, Lost
 from tierwise.core.ledger import NO_TIMINGS, Batched, Decided, Entry, Fault, SetAside
 from tierwise.core.planning import Plan, Refused
@@ -36,7 +37,7 @@ from tierwise.errors import LedgerError, MalformedRequest, UpstreamError
 from tierwise.money import Nanos
 from tierwise.stores.ledger.batches import is_known
 from tierwise.stores.ledger.query import Reader
-from tierwise.wire.batches import BatchBody, created_id, read_batch, rewritten
+from tierwise.wire.batches import BatchBody, batch_of, created_id, read_batch, rewritten
 from tierwise.wire.requests import rewrite
 
 T = TypeVar("T")
@@ -148,10 +149,57 @@ class BatchDesk:
             if declined is None:
                 return await self._opened(body, items, key_id)
         except BaseException:
-            self._give_back(items)
+            self.give_back(items)
             raise
-        self._give_back(items)
+        self.give_back(items)
         return declined
+
+    async def reserve(self, item: Item, custom_id: str) -> GrantedItem | tuple[Refused, Denied | None]:
+        """Set an item's worst case aside; where a budget is short, by the words that need no waiting.
+
+        Returns:
+            The item as it may go; or why it may not, with what a budget had left.
+        """
+        asked = item.asked
+        while True:
+            match asked:
+                case Refused():
+                    return asked, None
+                case Plan():
+                    return GrantedItem(
+                        item=item, custom_id=custom_id, plan=asked, asking=None, reserved_nanos=0
+                    )
+                case Asking():
+                    outcome = await self._budgets.reserve(asked.claim)
+            self._warnings.tell(outcome)
+            if not isinstance(outcome, Denied):
+                plan = granted(asked, outcome)
+                if isinstance(plan, Refused):
+                    return plan, None
+                amount = asked.claim.amount_nanos if isinstance(outcome, Lost) else outcome.amount_nanos
+                return GrantedItem(
+                    item=item, custom_id=custom_id, plan=plan, asking=asked, reserved_nanos=amount
+                )
+            patience_us = asked.plan.policy.queue_for_s * 1_000_000
+            again = next_try(replace(asked, may_count=False), outcome, at_us=item.at_us + patience_us)
+            if isinstance(again, Refused):
+                return again, outcome
+            assert isinstance(again, Asking)
+            asked = again
+
+    async def together(self, items: Sequence[GrantedItem], *, key_id: str) -> OpenedBatch:
+        """Make one batch of items that are reserved for, each under its call's id."""
+        params: dict[str, bytes] = {}
+        async for each in _by_turns(items):
+            params[each.custom_id] = rewrite(each.item.body, each.plan.changes)
+        body = await asyncio.to_thread(batch_of, params)
+        return OpenedBatch(id=self._desk.new_id(), key_id=key_id, body=body, betas=(), items=items)
+
+    def give_back(self, items: Sequence[GrantedItem]) -> None:
+        """Return what items had set aside that were not booked."""
+        for each in items:
+            if each.asking is not None:
+                self._budgets.settle(each.item.call_id, 0)
 
     async def book(self, batch: OpenedBatch) -> bool:
         """Write down decisions and reservations; False where they are not durable in time: it must not leave then."""
@@ -248,7 +296,7 @@ class BatchDesk:
             custom_id = body.items[place].custom_id
             tier = kept.get(reading.conversation or "") if reading.is_strange else None
             item = self._desk.begin_item(reading, key_id=key_id, kept=tier)
-            outcome = await self._reserve(item, custom_id)
+            outcome = await self.reserve(item, custom_id)
             if isinstance(outcome, GrantedItem):
                 items.append(outcome)
                 continue
@@ -265,35 +313,6 @@ class BatchDesk:
             return declined
         return None
 
-    async def _reserve(self, item: Item, custom_id: str) -> GrantedItem | tuple[Refused, Denied | None]:
-        """Set an item's worst case aside; where a budget is short, by the words that need no waiting."""
-        asked = item.asked
-        while True:
-            match asked:
-                case Refused():
-                    return asked, None
-                case Plan():
-                    return GrantedItem(
-                        item=item, custom_id=custom_id, plan=asked, asking=None, reserved_nanos=0
-                    )
-                case Asking():
-                    outcome = await self._budgets.reserve(asked.claim)
-            self._warnings.tell(outcome)
-            if not isinstance(outcome, Denied):
-                plan = granted(asked, outcome)
-                if isinstance(plan, Refused):
-                    return plan, None
-                amount = asked.claim.amount_nanos if isinstance(outcome, Lost) else outcome.amount_nanos
-                return GrantedItem(
-                    item=item, custom_id=custom_id, plan=plan, asking=asked, reserved_nanos=amount
-                )
-            patience_us = asked.plan.policy.queue_for_s * 1_000_000
-            again = next_try(replace(asked, may_count=False), outcome, at_us=item.at_us + patience_us)
-            if isinstance(again, Refused):
-                return again, outcome
-            assert isinstance(again, Asking)
-            asked = again
-
     async def _refuse(self, item: Item, refused: Refused, *, key_id: str, custom_id: str) -> None:
         """Write down that an item was refused."""
         decided = decided_entry(refused, call_id=item.call_id, key_id=key_id, at_us=item.at_us)
@@ -306,11 +325,6 @@ class BatchDesk:
                 prices=item.book.prices,
             )
         )
-
-    def _give_back(self, items: Sequence[GrantedItem]) -> None:
-        for each in items:
-            if each.asking is not None:
-                self._budgets.settle(each.item.call_id, 0)
 
     async def _end(self, batch: OpenedBatch, *, error: str, fault: Fault, unbilled: bool | None) -> None:
         """End all items alike, without a result: their budgets are told, then the ledger."""
@@ -360,7 +374,15 @@ def _where(body: BatchBody, place: int) -> str:
 
 
 def _decided(each: GrantedItem, batch: OpenedBatch) -> Decided:
-    entry = decided_entry(each.plan, call_id=each.item.call_id, key_id=batch.key_id, at_us=each.item.at_us)
+    item = each.item
+    entry = decided_entry(
+        each.plan,
+        call_id=item.call_id,
+        key_id=batch.key_id,
+        at_us=item.at_us,
+        attempt=replace(ONLY, first_call_id=item.first_call_id),
+        purpose=item.purpose,
+    )
     return replace(entry, batch_id=batch.id, custom_id=each.custom_id[:LONGEST_ID])
 
 

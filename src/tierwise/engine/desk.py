@@ -69,6 +69,10 @@ class Item:
     body: Body
     asked: Asked
     book: Book
+    purpose: str | None = None
+    """What it is made for, where it is no caller's."""
+    first_call_id: str | None = None
+    """Of the call that it repeats, where it does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
