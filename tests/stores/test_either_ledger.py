@@ -451,6 +451,8 @@ def test_a_batch_is_of_the_key_that_its_items_were_made_with(ledger: Ledger) -> 
     for number, key_id in enumerate(("ada", "ben", "ada")):
         item = decided(f"c{number}", batch_id=f"own-{number}", custom_id="i", key_id=key_id)
         ledger.write([item, Batched(entry_id=f"own-{number}", at_us=11, batch_id=f"msgbatch_{number}")])
+    audit = decided("c3", batch_id="own-3", custom_id="i", key_id="ada", purpose="audit")
+    ledger.write([audit, Batched(entry_id="own-3", at_us=11, batch_id="msgbatch_3")])
     ledger.write([posted("c0", batch_id="msgbatch_0")])
     asked = [f"msgbatch_{number}" for number in range(AT_ONCE + 1, -1, -1)]
 
