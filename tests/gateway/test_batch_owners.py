@@ -145,7 +145,7 @@ def a_provider(pages: Mapping[str, Sequence[str]]) -> MemoryUpstream:
 
 
 def test_a_list_that_is_asked_for_backwards_is_turned_backwards(tmp_path: Path) -> None:
-    pages = {"before_id=x7&limit=2": ["x5", "x6"], "before_id=x5&limit=2": ["b0", "x4"]}
+    pages = {"before_id=x7&limit=2": ["x5", "x6"], "before_id=x5&limit=1000": ["b0", "x4"]}
     listing = ("GET", "/v1/messages/batches", {"query": b"before_id=x7&limit=2"})
 
     _, got = ask(tmp_path, a_provider(pages), create(), listing)
@@ -153,8 +153,18 @@ def test_a_list_that_is_asked_for_backwards_is_turned_backwards(tmp_path: Path) 
     assert got.json() == {"data": [{"id": "b0"}], "has_more": True, "first_id": "b0", "last_id": "b0"}
 
 
+def test_a_page_that_is_found_after_others_is_as_long_as_was_asked_for(tmp_path: Path) -> None:
+    pages = {"limit=2": ["x5", "x4"], "limit=1000&after_id=x4": ["b0", "x3", "b1", "b2"]}
+    listing = ("GET", "/v1/messages/batches", {"query": b"limit=2"})
+
+    got = ask(tmp_path, a_provider(pages), create(), create(), create(), listing)[-1].json()
+
+    assert [batch["id"] for batch in got["data"]] == ["b0", "b1"]
+    assert (got["has_more"], got["last_id"]) == (True, "b1")
+
+
 def test_a_list_without_any_batch_of_the_clients_ends_empty(tmp_path: Path) -> None:
-    pages = {"": ["x2", "x1"], "after_id=x1": list[str]()}
+    pages = {"": ["x2", "x1"], "after_id=x1&limit=1000": list[str]()}
 
     (got,) = ask(tmp_path, a_provider(pages), ("GET", "/v1/messages/batches", {}))
 
@@ -173,6 +183,32 @@ def test_a_list_that_cannot_be_read_is_shown_to_no_client(tmp_path: Path, reply:
 
     assert got.status == 500
     assert b"b0" not in got.body
+
+
+def test_a_provider_whose_list_does_not_go_on_ends_it(tmp_path: Path) -> None:
+    pages = {"": ["x2", "x1"], "after_id=x1&limit=1000": ["x2", "x1"]}
+
+    (got,) = ask(tmp_path, a_provider(pages), ("GET", "/v1/messages/batches", {}))
+
+    assert got.json()["data"] == []
+
+
+@pytest.mark.parametrize("path", ["/v1/messages/batches", "/v1/messages/batches/b0"])
+def test_while_the_ledger_cannot_be_read_nobody_is_told_of_a_batch(tmp_path: Path, path: str) -> None:
+    ledger = tmp_path / "l.sqlite3"
+
+    async def talk() -> Got:
+        provider = a_provider({"": ["b0"]})
+        async with gateway_in_memory(ledger, provider, policy=book(POLICY), key="sk") as app:
+            assert (await send(app, *create())).status == 200
+            ledger.rename(tmp_path / "away")
+            got = await send(app, "GET", path, {})
+            (tmp_path / "away").rename(ledger)
+            return got
+
+    got = asyncio.run(talk())
+
+    assert (got.status, got.header(b"x-tierwise-error")) == (503, b"ledger")
 
 
 def test_an_error_in_place_of_the_list_is_the_callers(tmp_path: Path) -> None:

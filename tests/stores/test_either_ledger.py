@@ -14,7 +14,7 @@ from support.folding import Folded, folded
 from tierwise.core.budgets import Balance, OpenReservation
 from tierwise.core.ledger import Batched, Entry, Settled
 from tierwise.errors import LedgerUnavailable
-from tierwise.stores.ledger.batches import open_items
+from tierwise.stores.ledger.batches import AT_ONCE, made_with, open_items
 from tierwise.stores.ledger.opening import Ledger, open_ledger, read_ledger
 from tierwise.stores.ledger.query import Reader
 from tierwise.stores.ledger.reports import DIMENSIONS, By, UnknownType, report
@@ -445,6 +445,21 @@ def test_an_item_is_found_by_the_providers_id_and_the_callers_until_it_has_an_en
     }
     ledger.write([posted("c1", batch_id="msgbatch_1"), settled("c2")])
     assert open_items(ledger, "msgbatch_1", wanted) == {}
+
+
+def test_a_batch_is_of_the_key_that_its_items_were_made_with(ledger: Ledger) -> None:
+    for number, key_id in enumerate(("ada", "ben", "ada")):
+        item = decided(f"c{number}", batch_id=f"own-{number}", custom_id="i", key_id=key_id)
+        ledger.write([item, Batched(entry_id=f"own-{number}", at_us=11, batch_id=f"msgbatch_{number}")])
+    audit = decided("c3", batch_id="own-3", custom_id="i", key_id="ada", purpose="audit")
+    ledger.write([audit, Batched(entry_id="own-3", at_us=11, batch_id="msgbatch_3")])
+    ledger.write([posted("c0", batch_id="msgbatch_0")])
+    asked = [f"msgbatch_{number}" for number in range(AT_ONCE + 1, -1, -1)]
+
+    made = {key_id: made_with(ledger, asked, key_id) for key_id in ("ada", "ben", "eve")}
+
+    assert made == {"ada": {"msgbatch_0", "msgbatch_2"}, "ben": {"msgbatch_1"}, "eve": set()}
+    assert made_with(ledger, [], "ada") == set()
 
 
 def test_of_two_batches_under_one_id_of_the_provider_the_first_has_the_results(ledger: Ledger) -> None:

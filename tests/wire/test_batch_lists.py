@@ -14,7 +14,7 @@ def test_a_page_begins_and_ends_with_what_is_left_in_it() -> None:
     page = read_page(RAW)
     assert page is not None
 
-    left = json.loads(page_of(page, {"b2", "b1", "b9"}))
+    left = json.loads(page_of(page, {"b2", "b1", "b9"}, most=9))
 
     assert left == {
         "data": [{"id": "b2", "n": 2}, {"id": "b1", "n": 1}],
@@ -29,9 +29,22 @@ def test_a_page_in_which_nothing_is_left_names_no_batch() -> None:
     page = read_page(RAW)
     assert page is not None
 
-    left = json.loads(page_of(page, ()))
+    left = json.loads(page_of(page, (), most=9))
 
     assert (left["data"], left["first_id"], left["last_id"]) == ([], None, None)
+
+
+@pytest.mark.parametrize(("backwards", "kept"), [(False, ["b3", "b2"]), (True, ["b2", "b1"])])
+def test_what_is_left_beyond_the_callers_limit_is_for_the_page_after(
+    backwards: bool, kept: list[str]
+) -> None:
+    page = read_page(RAW.replace(b"true", b"false"))
+    assert page is not None
+
+    left = json.loads(page_of(page, {"b1", "b2", "b3"}, most=2, backwards=backwards))
+
+    assert [batch["id"] for batch in left["data"]] == [left["first_id"], left["last_id"]] == kept
+    assert left["has_more"] is True
 
 
 @pytest.mark.parametrize("more", [b"false", b"null"])

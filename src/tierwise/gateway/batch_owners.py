@@ -21,6 +21,12 @@ from tierwise.upstream.port import Outgoing, Reply
 from tierwise.wire.batch_lists import BatchPage, page_of, read_page
 from tierwise.wire.batches import at_this_address
 
+_LARGEST_PAGE: Final = "1000"
+_PLAIN_PAGE: Final = "20"
+"""How many batches a page may have, and has where the caller does not say.
+https://platform.claude.com/docs/en/api/listing-message-batches
+"""
+
 _OF_ONE: Final = re.compile(re.escape(BATCHES) + "/([^/]+)(?:/.*)?")
 
 
@@ -47,12 +53,16 @@ def lists(scope: Scope) -> bool:
 
 
 async def list_own(scope: Scope, send: Send, parts: Parts, visitor: Visitor) -> None:
-    """Answer with the next page that has batches of a client's, and no others; the SDKs stop at an empty one."""
+    """Answer with the next page that has batches of a client's, and no others; the SDKs stop at an empty one.
+
+    Where the page that was asked for has none, the next ones are the largest that there are.
+    """
     query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+    most, backwards = query.get("limit", _PLAIN_PAGE), "before_id" in query
     try:
         while True:
             reply = await parts.upstream.send(_asking(query, scope, parts, visitor))
-            if reply.status != 200:
+            if reply.status >= 300:
                 return await relay(reply, send)
             page = await _page(reply)
             if page is None:
@@ -60,12 +70,13 @@ async def list_own(scope: Scope, send: Send, parts: Parts, visitor: Visitor) -> 
             own = await _own(page.batches, parts, visitor)
             if isinstance(own, Stopped):
                 return await turn_away(send, own)
-            if own or not _goes_on(page, query):
+            if own or not _goes_on(page, query, "before_id" if backwards else "after_id"):
                 break
     except UpstreamError as error:
         return await answer_error(send, why_no_reply(error), str(error))
     headers = [each for each in returned_headers(reply.headers) if each[0] != b"content-length"]
-    return await answer(send, 200, headers, at_this_address(page_of(page, own)))
+    shown = page_of(page, own, most=int(most) if most.isdecimal() else len(own), backwards=backwards)
+    return await answer(send, reply.status, headers, at_this_address(shown))
 
 
 _UNREADABLE: Final = (
@@ -83,13 +94,14 @@ async def _page(reply: Reply) -> BatchPage | None:
         return read_page(await reply.read()) if readable(reply.headers) else None
 
 
-def _goes_on(page: BatchPage, query: dict[str, str]) -> bool:
+def _goes_on(page: BatchPage, query: dict[str, str], cursor: str) -> bool:
     """Turn the query to the page after this one, in its own direction; False where there is none."""
     if not page.has_more or not page.batches:
         return False
-    first, *_, last = (*page.batches, *page.batches)
-    query |= {"before_id": first} if "before_id" in query else {"after_id": last}
-    return True
+    ids = [*page.batches]
+    last, query[cursor] = query.get(cursor), ids[0] if cursor == "before_id" else ids[-1]
+    query["limit"] = _LARGEST_PAGE
+    return query[cursor] != last
 
 
 async def _own(batch_ids: Collection[str], parts: Parts, visitor: Visitor) -> set[str] | Stopped:

@@ -44,12 +44,27 @@ def read_page(body: bytes) -> BatchPage | None:
     return BatchPage(fields=fields, batches=batches, has_more=fields.get("has_more") == _TRUE)
 
 
-def page_of(page: BatchPage, own: Collection[str]) -> bytes:
-    """Write a page that has those of its batches alone that are among `own`, and begins and ends with them."""
-    kept = [batch_id for batch_id in page.batches if batch_id in own]
+def page_of(page: BatchPage, own: Collection[str], *, most: int, backwards: bool = False) -> bytes:
+    """Write a page that has those of its batches alone that are among `own`, and begins and ends with them.
+
+    Args:
+        page: the provider's.
+        own: ids.
+        most: how many it may have.
+        backwards: whether the first ones are left out where there are more, for the caller came from its end.
+    """
+    found = [batch_id for batch_id in page.batches if batch_id in own]
+    kept = found[-most:] if backwards else found[:most]
     ends = kept or [None]
-    data = [page.batches[batch_id] for batch_id in kept]
-    return _encode({**page.fields, "data": data, "first_id": ends[0], "last_id": ends[-1]})
+    return _encode(
+        {
+            **page.fields,
+            "data": [page.batches[batch_id] for batch_id in kept],
+            "has_more": page.has_more or len(kept) < len(found),
+            "first_id": ends[0],
+            "last_id": ends[-1],
+        }
+    )
 
 
 _TRUE: Final = Raw(b"true")

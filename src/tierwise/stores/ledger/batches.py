@@ -67,6 +67,8 @@ def is_known(ledger: Reader, batch_id: str) -> bool:
 def made_with(ledger: Reader, batch_ids: Collection[str], key_id: str) -> set[str]:
     """Return those of some batches that were made with a credential, as far as the ledger has them.
 
+    The audit's, which the gateway makes with it of its own accord, are not among them.
+
     Raises:
         LedgerUnavailable: it cannot be read.
     """
@@ -81,10 +83,11 @@ _KNOWN: Final = "SELECT 1 FROM entries WHERE batch_id = ? AND kind = 'batched' L
 
 _MADE_WITH: Final = """
 SELECT b.batch_id FROM entries AS b WHERE b.batch_id IN ({places}) AND b.kind = 'batched' AND (
-    SELECT d.key_id FROM entries AS d WHERE d.batch_id = b.call_id AND d.kind = 'decided' LIMIT 1
+    SELECT CASE WHEN d.purpose IS NULL THEN d.key_id END
+    FROM entries AS d WHERE d.batch_id = b.call_id AND d.kind = 'decided' LIMIT 1
 ) = ?
 """
-"""All items of a batch have one credential: one of them is asked, and not a hundred thousand."""
+"""All items of a batch have one credential and purpose: one of them is asked, and not a hundred thousand."""
 
 _OPEN_ITEMS: Final = """
 SELECT d.call_id, d.custom_id, d.at_us, d.requested_model, d.decided_model, d.acts

@@ -227,6 +227,9 @@ MIGRATIONS: Final[tuple[LiteralString, ...]] = (
     CREATE INDEX entries_acted ON entries (seq) WHERE kind = 'acted';
     CREATE INDEX entries_checked ON entries (seq) WHERE kind = 'checked';
     """,
+    """
+    CREATE INDEX entries_batched ON entries (batch_id) WHERE kind = 'batched';
+    """,
 )
 """In order. The table `tierwise_schema` counts those that a database has. Each only adds, so that gateways which run
 already can go on writing."""

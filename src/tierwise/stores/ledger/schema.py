@@ -220,5 +220,8 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     CREATE INDEX entries_acted ON entries (seq) WHERE kind = 'acted';
     CREATE INDEX entries_checked ON entries (seq) WHERE kind = 'checked';
     """,
+    """
+    CREATE INDEX entries_batched ON entries (batch_id) WHERE kind = 'batched';
+    """,
 )
 """In order; the file's `user_version` counts those that it has."""
