@@ -78,7 +78,7 @@ COMMANDS: Final[Mapping[str, _Entry]] = {
     "demo": _Entry(
         module="demo.command",
         command="demo",
-        summary="Run a day of a fleet, and show where its money goes.",
+        summary="Run a day of a fleet, or many, and show where its money goes.",
     ),
 }
 """In the order of `tierwise --help`."""

@@ -22,6 +22,9 @@ def sandbox(
     rpm: Annotated[int | None, typer.Option(help="Requests a minute before a 429.")] = None,
     latency_ms: Annotated[float, typer.Option(help="Before every reply.")] = 0.0,
     event_gap_ms: Annotated[float, typer.Option(help="Before every event of a stream.")] = 0.0,
+    clock: Annotated[
+        Path | None, typer.Option(help="A file that tells the time, in place of the machine's clock.")
+    ] = None,
     outcomes: Annotated[Path | None, typer.Option(help="Recorded outcomes, Parquet or JSON lines.")] = None,
     prompts: Annotated[
         Path | None, typer.Option(help="The prompts of the outcomes, to know them by their text.")
@@ -45,6 +48,7 @@ def sandbox(
         rpm=rpm,
         latency_ms=latency_ms,
         event_gap_ms=event_gap_ms,
+        clock=clock,
         outcomes=outcomes,
         prompts=prompts,
         weak=weak,

@@ -59,7 +59,7 @@ def demo(
         Path | None, typer.Option("--json", help="Write the figures here too; - prints them.")
     ] = None,
 ) -> None:
-    """Run a day of a fleet, and show where its money goes; or many days, and what the audit finds.
+    """Run a day of a fleet, or many, and show where its money goes.
 
     Twenty agents do 10,000 tasks of twenty kinds with the provider's own SDK over HTTP, through the gateway, against
     the sandbox provider. It needs no key and no network. The last line holds the ledger against the provider's own

@@ -7,7 +7,7 @@ from typing import Final
 
 from tierwise.audit.standings import Audit, Standing
 from tierwise.audit.verdicts import Verdict
-from tierwise.audit.waste import needless_spend
+from tierwise.audit.waste import needless_spend, ratio
 from tierwise.core.policy import Policy
 from tierwise.engine.purse import days_of
 from tierwise.engine.standing import audit_of
@@ -226,7 +226,7 @@ def _found(
     moving = DOWN if kind.tagged_tier == "frontier" else {Verdict.NEEDED}
     needless = None
     if standing is not None and kind.tagged_tier == "frontier":
-        amount = needless_spend(standing.line.costs, dear_spend_nanos=dear_nanos)
+        amount = needless_spend(ratio(standing.line.costs), dear_spend_nanos=dear_nanos)
         needless = None if amount is None else amount.nanos
     return FoundType(
         name=name,
