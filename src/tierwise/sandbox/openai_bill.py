@@ -23,14 +23,6 @@ class Tokens:
     reasoning: int
 
 
-SERVED: Final[Mapping[str, str]] = {
-    "gpt-5": "gpt-5-2025-08-07",
-    "gpt-5-mini": "gpt-5-mini-2025-08-07",
-    "sandbox-large": "sandbox-large",
-    "sandbox-small": "sandbox-small",
-}
-"""The snapshot that serves, by the model that is asked for."""
-
 _PRICES: Final[Mapping[str, tuple[str, str, str]]] = {
     "gpt-5-2025-08-07": ("1.25", "0.125", "10"),
     "gpt-5-mini-2025-08-07": ("0.25", "0.025", "2"),

@@ -11,8 +11,9 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from tierwise.sandbox import directive
-from tierwise.sandbox.errors import ApiError, invalid
-from tierwise.sandbox.openai_bill import SERVED, Tokens
+from tierwise.sandbox.errors import invalid
+from tierwise.sandbox.openai_bill import Tokens
+from tierwise.sandbox.openai_models import find
 from tierwise.sandbox.shapes import Object, is_whole, part_of, parts_of
 
 MADE_AT: Final = 1_760_000_000
@@ -54,9 +55,7 @@ class Answer:
 
 def compose(body: Object, *, kind: str, request_id: str, text: str, cached: int) -> Answer:
     """Draw the reply to a request. Raises ApiError where it cannot be answered."""
-    served = SERVED.get(str(body.get("model")))
-    if served is None:
-        raise ApiError(status=404, message=f"The model `{body.get('model')}` does not exist")
+    served = find(str(body.get("model")))
     asked = directive.find(text, body)
     wanted = _pieces(body, kind, directive.number(asked, "output_tokens"))
     cap = _cap(body, kind)
@@ -70,7 +69,7 @@ def compose(body: Object, *, kind: str, request_id: str, text: str, cached: int)
         id=request_id,
         kind=kind,
         body=body,
-        model=served,
+        model=served.snapshot,
         pieces=tuple(pieces),
         cut=thinking < meant or len(pieces) < len(wanted),
         tokens=Tokens(
