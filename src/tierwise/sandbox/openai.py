@@ -15,19 +15,10 @@ from tierwise.sandbox.exchange import Client, Receive, Send
 from tierwise.sandbox.faults import Fault
 from tierwise.sandbox.intake import Headers
 from tierwise.sandbox.limits import HeaderList
-from tierwise.sandbox.openai_bill import Bill, Line, Tokens, price
+from tierwise.sandbox.openai_bill import SEARCH_NANOS, Bill, Line, Tokens, price
 from tierwise.sandbox.openai_models import PATH
-from tierwise.sandbox.openai_replies import (
-    Answer,
-    Frame,
-    compose,
-    error_body,
-    error_frame,
-    frames,
-    last_text,
-    prompt_tokens,
-    whole,
-)
+from tierwise.sandbox.openai_replies import Answer, Frame, compose, error_body, last_text, prompt_tokens
+from tierwise.sandbox.openai_wire import error_frame, frames, whole
 from tierwise.sandbox.provider import Provider
 from tierwise.sandbox.shapes import Object, is_object
 
@@ -150,7 +141,8 @@ class _Entry:
                 model=answer.model,
                 kind=answer.kind,
                 tokens=tokens,
-                nanos=price(answer.model, tokens) if billed else 0,
+                searches=answer.searches,
+                nanos=price(answer.model, tokens) + answer.searches * SEARCH_NANOS if billed else 0,
                 ending=ending or ("length" if answer.cut else "stop"),
                 fields=tuple(answer.body),
                 sent={name: answer.body[name] for name in _RECORDED if name in answer.body},

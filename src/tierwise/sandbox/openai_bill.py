@@ -31,6 +31,9 @@ _PRICES: Final[Mapping[str, tuple[str, str, str]]] = {
 }
 """Of input, cached input and output."""
 
+SEARCH_NANOS: Final = 10_000_000
+"""A web search: ten dollars a thousand."""
+
 
 def price(model: str, tokens: Tokens) -> int:
     """What these tokens cost, in whole nanodollars."""
@@ -47,6 +50,8 @@ class Line:
     model: str
     kind: str
     tokens: Tokens
+    searches: int
+    """Web searches that the provider ran."""
     nanos: int
     ending: str
     """`stop`, `length`; `left`, `cut` or `error` where it was not whole."""
