@@ -19,6 +19,7 @@ from tierwise.core.reserving import Asked, Asking, ask, granted
 from tierwise.core.settlement import describe
 from tierwise.core.tasks import name_task
 from tierwise.money import usd
+from tierwise.usage import Metered, Usage, UsageLine
 
 PRICES: Final = shipped_prices().with_overrides(
     [
@@ -191,6 +192,31 @@ def test_a_call_that_nothing_caps_is_refused_under_a_hard_budget_and_not_under_a
     assert refused.refusal.code == "unpriced"
     assert "max_completion_tokens" in refused.refusal.sentence
     assert isinstance(asked(call, a_policy(budgets=(replace(HARD, hard=False),))), Plan)
+
+
+@pytest.mark.parametrize(
+    ("call", "word"),
+    [
+        (a_chat(stored_prompt=True), "a stored prompt"),
+        (a_chat("gpt-5-search-api", max_tokens=9), "its searches"),
+    ],
+)
+def test_what_may_be_billed_beside_the_tokens_is_refused_under_a_hard_budget_and_not_under_a_soft_one(
+    call: Call, word: str
+) -> None:
+    refused = asked(call, a_policy(budgets=(HARD,)))
+
+    assert isinstance(refused, Refused)
+    assert refused.refusal.code == "unpriced"
+    assert word in refused.refusal.sentence
+    assert isinstance(asked(call, a_policy(budgets=(replace(HARD, hard=False),))), Plan)
+
+
+def test_counts_beside_which_more_is_billed_have_no_cost() -> None:
+    counted = Metered(lines=(UsageLine(model="gpt-5", usage=Usage(output_tokens=5)),))
+
+    assert PRICES.cost(counted, NOW) == 50_000
+    assert PRICES.cost(replace(counted, billed_apart=True), NOW) is None
 
 
 def test_a_budget_lowers_a_cap_where_the_caller_spells_it() -> None:

@@ -99,7 +99,7 @@ def test_a_response_calls_functions_and_goes_on_with_what_they_returned(client: 
 def test_a_chats_stream_tells_the_calls_piece_by_piece(client: openai.OpenAI) -> None:
     chunks: list[Any] = list(chat(client, stream=True))
     deltas: list[Any] = [
-        each for chunk in chunks if chunk.choices for each in chunk.choices[0].delta.tool_calls or []
+        each for chunk in chunks if chunk.choices for each in chunk.choices[0].delta.tool_calls or ()
     ]
     told = ["", ""]
     for each in deltas:

@@ -76,6 +76,8 @@ class Call:
     """Where the cap stands in the body."""
     effort_path: tuple[str, ...] = ("output_config", "effort")
     """Where the effort stands in the body."""
+    stored_prompt: bool = False
+    """Whether it names a prompt that the provider stores (`prompt` of Responses), with tools that the body lacks."""
     samples: int = 1
     """How many replies it asks for at once: `n` of Chat Completions."""
     usage_told: bool = True

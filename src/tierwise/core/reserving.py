@@ -21,6 +21,7 @@ from tierwise.core.call import UNCAPPED
 from tierwise.core.changes import Change
 from tierwise.core.decision import Otherwise, Reason, Refusal, Why
 from tierwise.core.estimate import Contents, Estimate, estimate
+from tierwise.core.openai_extras import searches_unasked
 from tierwise.core.planning import Plan, Refused, moved
 from tierwise.core.policy import Budget, Contract, cap_floor
 from tierwise.core.pricing import PriceBook
@@ -103,8 +104,9 @@ def ask(
 ) -> Asked:
     """Bound what a planned call may cost, and say what it asks of its accounts: for calls that are counted.
 
-    A call whose model has no price is refused under a hard budget, for nobody knows what it would spend; so is one
-    whose worst case is above its contract's `max_cost_usd`, where no useful cap brings it below.
+    A call whose model has no price, or that may be billed for more than its tokens, is refused under a hard budget,
+    for nobody knows what it would spend; so is one whose worst case is above its contract's `max_cost_usd`, where no
+    useful cap brings it below.
 
     Args:
         plan: what the call would be sent as.
@@ -230,12 +232,12 @@ def _asked(
         calibration=asker.calibration if plan.policy.prompt_bound == "calibrated" else UNCALIBRATED,
         counted=counted,
     )
-    uncapped = plan.decision.max_tokens == UNCAPPED and plan.call.family == "openai"
-    if bound is None or uncapped:
+    uncounted = _uncounted(plan, model)
+    if bound is None or uncounted is not None:
         hard = limit is not None or any(account.budget.hard for account in accounts)
         if not hard:
             return plan
-        return _refused(plan, _unpriced(model) if bound is None else _uncapped(plan))
+        return _refused(plan, uncounted or _unpriced(model))
     least = _least_tokens(plan, contract)
     wanted = plan
     if limit is not None:
@@ -424,6 +426,26 @@ def _unpriced(model: str) -> Refusal:
         code="unpriced",
         sentence=f"{model} has no price, and a budget cannot hold what it cannot count: give it a price in "
         "[[prices]] of the policy, or call another model.",
+    )
+
+
+def _uncounted(plan: Plan, model: str) -> Refusal | None:
+    """Why nobody can tell what a call of OpenAI's family costs at most; None where its tokens and their prices do."""
+    if plan.call.family != "openai":
+        return None
+    if plan.call.stored_prompt:
+        return _billed_apart(
+            "prompt", "a stored prompt may bring tools that are billed", "send what it holds"
+        )
+    if searches_unasked(model):
+        return _billed_apart(model, "its searches are billed", "call another model")
+    return _uncapped(plan) if plan.decision.max_tokens == UNCAPPED else None
+
+
+def _billed_apart(what: str, why: str, instead: str) -> Refusal:
+    return Refusal(
+        code="unpriced",
+        sentence=f"{what}: {why} beside the tokens, and a budget cannot hold what it cannot count: {instead}.",
     )
 
 

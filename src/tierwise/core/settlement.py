@@ -172,7 +172,7 @@ def at_equal_tokens(metered: Metered, *, model: str, prices: PriceBook, at_us: i
     Counts are converted where the models' tokenizers differ. Fast mode is left out: it is the served model's.
     """
     lines = [_moved(line, model) for line in metered.lines]
-    return prices.cost(Metered(lines=tuple(lines)), at_us)
+    return prices.cost(Metered(lines=tuple(lines), billed_apart=metered.billed_apart), at_us)
 
 
 def _ending(

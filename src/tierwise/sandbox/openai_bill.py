@@ -1,8 +1,8 @@
 """What OpenAI's clients are charged in the sandbox: a price table and a bill of its own, exact to the nanodollar.
 
-Prices are US dollars per million tokens: the list prices of `gpt-5` and `gpt-5-mini` at their release, and figures of
-our own for two models that there are nowhere else. All arithmetic is done in fractions; each call is rounded once, half
-to even, to whole nanodollars.
+Prices are US dollars per million tokens: OpenAI's list prices, and figures of our own for two models that there are
+nowhere else. A search has one price for all. All arithmetic is done in fractions; each call is rounded once, half to
+even, to whole nanodollars.
 """
 
 from collections.abc import Mapping
@@ -26,6 +26,7 @@ class Tokens:
 _PRICES: Final[Mapping[str, tuple[str, str, str]]] = {
     "gpt-5-2025-08-07": ("1.25", "0.125", "10"),
     "gpt-5-mini-2025-08-07": ("0.25", "0.025", "2"),
+    "gpt-4o-mini-search-preview-2025-03-11": ("0.15", "0.075", "0.6"),
     "sandbox-large": ("3", "0.3", "15"),
     "sandbox-small": ("0.1", "0.01", "0.4"),
 }

@@ -16,11 +16,18 @@ class Model:
     id: str
     snapshot: str
     """Who answers: what replies and the bill name."""
+    searches: int = 0
+    """Web searches that it makes for every reply, unasked."""
 
 
 SERVED: Final[tuple[Model, ...]] = (
     Model(id="gpt-5", snapshot="gpt-5-2025-08-07"),
     Model(id="gpt-5-mini", snapshot="gpt-5-mini-2025-08-07"),
+    Model(
+        id="gpt-4o-mini-search-preview",
+        snapshot="gpt-4o-mini-search-preview-2025-03-11",
+        searches=1,
+    ),
     Model(id="sandbox-large", snapshot="sandbox-large"),
     Model(id="sandbox-small", snapshot="sandbox-small"),
 )

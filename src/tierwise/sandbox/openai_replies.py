@@ -79,7 +79,7 @@ def compose(body: Object, *, kind: str, request_id: str, text: str, cached: int)
         model=served.snapshot,
         pieces=tuple(pieces),
         calls=tuple(kept),
-        searches=directive.number(asked, "searches") or 0,
+        searches=directive.number(asked, "searches") or served.searches,
         cut=thinking < meant or length < len(wanted) + _length(called),
         tokens=Tokens(
             prompt=prompt,

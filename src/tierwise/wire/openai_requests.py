@@ -13,6 +13,7 @@ from msgspec import Raw
 
 from tierwise.core.call import UNCAPPED, Call
 from tierwise.core.estimate import Contents
+from tierwise.core.openai_extras import is_billed_apart
 from tierwise.errors import MalformedRequest, UnsupportedRequest
 from tierwise.wire.contents import HIDDEN
 from tierwise.wire.fields import (
@@ -111,6 +112,7 @@ def read_response(raw: bytes, headers: Mapping[str, str]) -> tuple[Call, Body]:
         effort_path=("reasoning", "effort"),
         turns=_turns(items) + held,
         opening=_opening(items, fields.get("input")) if not held else _conversation(conversation),
+        stored_prompt=has_field(fields, "prompt"),
         thread=held or any(map(_is_reference, items)),
         compaction=has_field(fields, "context_management"),
         tool_types=_tool_types(fields),
@@ -197,16 +199,13 @@ def _is_reference(item: _Item) -> bool:
 _OWN_TOOLS: Final = frozenset({"function", "custom", "local_shell", "apply_patch"})
 """Tools that the caller runs: what they return comes in the next body."""
 
-_BILLED_APART: Final = ("web_search", "file_search", "code_interpreter", "image_generation", "shell")
-"""Tools that are billed by the call, the hour or the picture: no usage tells of it. Their names may have a date."""
-
 
 def _tool_types(fields: Mapping[str, Raw]) -> tuple[str, ...]:
     """Types of the tools that the provider runs, or asks others to."""
     tools: list[_Tool] = decoded(fields.get("tools"), _decode_tools) or []
     types = [tool.type for tool in tools if tool.type not in _OWN_TOOLS]
     for kind in types:
-        if kind.startswith(_BILLED_APART):
+        if is_billed_apart(kind):
             raise _billed_apart(kind)
     return tuple(dict.fromkeys(types))
 
