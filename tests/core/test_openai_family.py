@@ -99,10 +99,8 @@ def test_a_call_gets_its_tiers_model_and_its_contracts_cap() -> None:
 
 
 def test_the_callers_own_cap_stays_where_it_is_smaller_and_as_it_is_spelled() -> None:
-    policy = a_policy()
-
     assert "max_tokens: 900 -> 512 (decision.max_tokens)" in changes(
-        a_chat(max_tokens=900, cap_path=("max_tokens",)), policy
+        a_chat(max_tokens=900, cap_path=("max_tokens",)), a_policy(FRONTIER, replace(FAST, model="my-model"))
     )
     assert changes(a_chat(max_tokens=9)) == ["model: task/extraction -> gpt-5-mini (decision.model)"]
 
@@ -227,6 +225,46 @@ def test_a_budget_lowers_a_cap_where_the_caller_spells_it() -> None:
     assert isinstance(shrunk, Plan)
     assert shrunk.max_tokens_sent == 100
     assert "max_completion_tokens: 400 -> 100 (budget.max_tokens)" in map(describe, shrunk.changes)
+
+
+def test_an_older_spelling_becomes_the_one_that_the_model_takes_and_a_budget_lowers_that() -> None:
+    call = a_chat(max_tokens=400, cap_path=("max_tokens",))
+    asking = asked(call, a_policy(budgets=(HARD,)))
+    assert isinstance(asking, Asking)
+    shrunk = granted(asking, Shrunk(amount_nanos=asking.estimate.cost_nanos(100)))
+
+    renamed = "max_tokens: removed (openai.cap)"
+    assert "max_completion_tokens: -> 400 (decision.max_tokens)" in changes(call)
+    assert renamed in changes(call)
+    assert isinstance(shrunk, Plan)
+    assert shrunk.max_tokens_sent == 100
+    assert [describe(change) for change in shrunk.changes][1:] == [
+        renamed,
+        "max_completion_tokens: 400 -> 100 (budget.max_tokens)",
+    ]
+
+
+def test_an_observed_call_keeps_its_spelling() -> None:
+    call = a_chat(
+        "gpt-4o", max_tokens=400, cap_path=("max_tokens",), headers={"x-tierwise-task-type": "extraction"}
+    )
+    found = planned(call, a_policy(mode="observe"))
+
+    assert isinstance(found, Plan)
+    assert (found.changes, found.max_tokens_sent, found.call.cap_path) == ((), 400, ("max_tokens",))
+
+
+def test_functions_go_to_a_tier_whose_model_takes_them_in_chat_completions() -> None:
+    new = replace(FAST, model="gpt-6-luna")
+    found = planned(a_chat(functions=True), a_policy(FRONTIER, new))
+
+    assert isinstance(found, Plan)
+    assert (found.decision.tier, found.decision.model) == ("frontier", "gpt-5")
+    refused = planned(a_chat(functions=True), a_policy(new))
+    assert isinstance(refused, Refused)
+    assert "Responses" in refused.refusal.sentence
+    in_responses = a_chat(functions=True, effort_path=("reasoning", "effort"))
+    assert isinstance(planned(in_responses, a_policy(new)), Plan)
 
 
 def test_each_of_several_replies_is_bounded() -> None:

@@ -122,7 +122,7 @@ def test_a_stored_prompt_without_such_tools_costs_its_tokens(tmp_path: Path, san
 
 @pytest.mark.parametrize(
     ("limits", "refused"),
-    [('limit_usd = "1000"', True), ('limit_usd = "1000"\nkind = "soft"', False)],
+    [('limit_usd = "1000"', True), ('limit_usd = "1000"\nkind = "warn"', False)],
     ids=["hard", "soft"],
 )
 @pytest.mark.parametrize(

@@ -77,7 +77,6 @@ CHAT: Final[Mapping[str, dict[str, Any]]] = {
         ]
     },
     "a cap": says("Hello", max_completion_tokens=9),
-    "an older cap": says("Hello", max_tokens=9),
     "two choices": says("Hello", n=2),
     "tools": says("Look it up.", tools=[{"type": "function", "function": LOOK}]),
     "tools and their results": {

@@ -132,11 +132,13 @@ def test_a_tier_caps_calls_that_bring_no_cap(tmp_path: Path, sandbox: Running) -
     sandbox.reset()
     policy = TWO_TIERS.replace("max_tokens = 512\n", "")
     text = with_openai(policy, f"{sandbox.base_url}/v1", 'cap_field = "max_tokens"') + "max_tokens = 77\n"
+    fast = "[openai.tiers.fast]\nmodel = "
+    text = text.replace(f'{fast}"gpt-5-mini"', f'{fast}"sandbox-small"')
     with running_gateway(tmp_path, sandbox.base_url, policy=text) as gateway:
         assert post(gateway, CHAT).status == 200
 
     (line,) = sandbox.openai_billing()["calls"]
-    assert line["sent"] == {"model": "gpt-5-mini", "max_tokens": 77}
+    assert line["sent"] == {"model": "sandbox-small", "max_tokens": 77}
 
 
 def test_a_prompt_that_the_provider_holds_is_reserved_at_the_largest_window(

@@ -8,12 +8,12 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from tierwise.sandbox import directive, openai_tools
+from tierwise.sandbox import directive, openai_tools, openai_validate
 from tierwise.sandbox.errors import invalid
 from tierwise.sandbox.openai_bill import Tokens
 from tierwise.sandbox.openai_models import find
 from tierwise.sandbox.openai_tools import Called
-from tierwise.sandbox.shapes import Object, is_whole, part_of, parts_of
+from tierwise.sandbox.shapes import Object, part_of, parts_of
 
 MADE_AT: Final = 1_760_000_000
 """When every reply was made, in seconds since the epoch."""
@@ -59,11 +59,12 @@ class Answer:
 def compose(body: Object, *, kind: str, request_id: str, text: str, cached: int) -> Answer:
     """Draw the reply to a request. Raises ApiError where it cannot be answered."""
     served = find(str(body.get("model")))
+    openai_validate.check(body, kind, served)
     openai_tools.check_results(body, kind)
     asked = directive.find(text, body)
     called = openai_tools.calls(body, kind=kind, asked=asked, request_id=request_id)
     wanted = [] if called else _pieces(body, kind, directive.number(asked, "output_tokens"))
-    cap = _cap(body, kind)
+    cap = openai_validate.cap_of(body, kind)
     room = MOST_WORDS if cap is None else cap
     meant = directive.number(asked, "thinking_tokens") or 0
     thinking = min(meant, room)
@@ -123,14 +124,6 @@ _ERROR_TYPES: Final = {401: "invalid_request_error", 429: "requests"}
 
 def _length(calls: list[Called]) -> int:
     return sum(len(call.pieces) for call in calls)
-
-
-def _cap(body: Object, kind: str) -> int | None:
-    names = ("max_completion_tokens", "max_tokens") if kind == "chat" else ("max_output_tokens",)
-    cap = next((body[name] for name in names if body.get(name) is not None), None)
-    if cap is not None and (not is_whole(cap) or cap < 1):
-        raise invalid(f"Invalid value: {cap!r}. Expected a positive integer.")
-    return cap
 
 
 def _pieces(body: Object, kind: str, words: int | None) -> list[str]:

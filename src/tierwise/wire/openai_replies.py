@@ -24,6 +24,7 @@ from msgspec import Raw
 
 from tierwise.core.openai_extras import is_billed_apart, searches_unasked
 from tierwise.usage import Metered, Usage, UsageLine
+from tierwise.wire.fields import NULL, UNREADABLE
 from tierwise.wire.replies import ReplyFacts
 
 
@@ -63,9 +64,6 @@ class ResponseUsage(msgspec.Struct):
     output_tokens: int | None = None
     input_tokens_details: PromptDetails | None = None
     output_tokens_details: ReplyDetails | None = None
-
-
-NULL: Final = Raw(b"null")
 
 
 class _Error(msgspec.Struct):
@@ -124,7 +122,6 @@ _decode_error = msgspec.json.Decoder(_Error).decode
 _decode_types = msgspec.json.Decoder(list[_Typed]).decode
 _decode_chat = msgspec.json.Decoder(_Chat).decode
 _decode_response = msgspec.json.Decoder(Response).decode
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def read_chat_reply(body: bytes, *, status: int) -> ReplyFacts:
@@ -257,5 +254,5 @@ def _failed(status: int, error: str | None) -> ReplyFacts:
 def _decoded(body: bytes, decode: Any) -> Any:
     try:
         return decode(body)
-    except _UNREADABLE:
+    except UNREADABLE:
         return None

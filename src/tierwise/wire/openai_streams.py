@@ -16,8 +16,8 @@ from typing import Final, Protocol
 import msgspec
 from msgspec import Raw
 
+from tierwise.wire.fields import NULL, UNREADABLE
 from tierwise.wire.openai_replies import (
-    NULL,
     UNNAMED,
     ChatUsage,
     Choice,
@@ -96,7 +96,6 @@ class _Events(ABC):
 
 _BLANK: Final = re.compile(rb"\r?\n\r?\n|\r\r")
 _LONGEST_BLANK: Final = 4
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class _Chunk(msgspec.Struct):
@@ -151,7 +150,7 @@ class ChatStream(_Events):
             return False
         try:
             chunk = _decode_chunk(data)
-        except _UNREADABLE:
+        except UNREADABLE:
             return False
         self._error = error_name(chunk.error) or self._error
         self._model = chunk.model or self._model
@@ -202,7 +201,7 @@ class ResponseStream(_Events):
             return False
         try:
             value = _decode_event(_data(event))
-        except _UNREADABLE:
+        except UNREADABLE:
             return False
         error = error_name(value.error)
         if value.type == "error" or error is not None:
