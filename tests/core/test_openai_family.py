@@ -234,7 +234,7 @@ def test_an_older_spelling_becomes_the_one_that_the_model_takes_and_a_budget_low
     shrunk = granted(asking, Shrunk(amount_nanos=asking.estimate.cost_nanos(100)))
 
     renamed = "max_tokens: removed (openai.cap)"
-    assert "max_completion_tokens: -> 400 (decision.max_tokens)" in changes(call)
+    assert "max_completion_tokens: -> 400 (openai.cap)" in changes(call)
     assert renamed in changes(call)
     assert isinstance(shrunk, Plan)
     assert shrunk.max_tokens_sent == 100

@@ -198,3 +198,13 @@ def test_what_tokens_alone_are_billed_for_is_not(fields: Any) -> None:
 
     assert facts.metered is not None
     assert not facts.metered.billed_apart
+
+
+def test_a_response_that_calls_what_its_caller_runs_ends_as_a_chat_does_that_calls() -> None:
+    called = [{"type": "function_call"}]
+
+    assert response(output=called).stop_reason == chat(finish="tool_calls").stop_reason == "tool_use"
+    assert (
+        response(output=called, incomplete_details={"reason": "max_output_tokens"}).stop_reason
+        == "max_tokens"
+    )

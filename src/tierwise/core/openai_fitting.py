@@ -91,6 +91,8 @@ def _cap(call: Call, sent: Call, decision: Decision, kind: Kind | None) -> tuple
         return _capped(sent.cap_path, call.max_tokens, cap, why)
     said = f"The model takes {sent.cap_path[-1]} for it."
     older = edit(call.cap_path, call.max_tokens, REMOVED, "openai.cap", said)
+    if cap == call.max_tokens:
+        return (older, edit(sent.cap_path, None, cap, "openai.cap", said))
     return (older, *_capped(sent.cap_path, None, cap, why))
 
 

@@ -150,6 +150,8 @@ def response_facts(reply: Response) -> ReplyFacts:
     """Return what a response that has ended tells."""
     failed = error_name(reply.error) or (UNNAMED if reply.status in _NO_REPLY else None)
     reason = reply.incomplete_details.reason if reply.incomplete_details else None
+    if reason is None and not _CALLERS.isdisjoint(_types(reply.output) or ()):
+        reason = "tool_calls"
     return ReplyFacts(
         finished=reply.status not in _NOT_ENDED,
         served_model=reply.model,
@@ -158,6 +160,11 @@ def response_facts(reply: Response) -> ReplyFacts:
         error=failed,
     )
 
+
+_CALLERS: Final = frozenset(
+    {"function_call", "custom_tool_call", "local_shell_call", "apply_patch_call", "computer_call"}
+)
+"""Items by which a response calls what its caller runs."""
 
 _NO_REPLY: Final = frozenset({"failed", "cancelled"})
 _NOT_ENDED: Final = frozenset({"queued", "in_progress"})
@@ -200,10 +207,16 @@ def response_metered(reply: Response) -> Metered | None:
 def _is_billed_apart(reply: Response) -> bool:
     """Whether a response had, or could have used, what is billed beside its tokens; so where that cannot be read."""
     for told in (reply.output, reply.tools):
-        typed: list[_Typed] | None = [] if told == NULL else _decoded(bytes(told), _decode_types)
-        if typed is None or any(is_billed_apart(each.type) for each in typed):
+        types = _types(told)
+        if types is None or any(map(is_billed_apart, types)):
             return True
     return False
+
+
+def _types(told: Raw) -> list[str] | None:
+    """The types of items or tools; None where they cannot be read."""
+    typed: list[_Typed] | None = [] if told == NULL else _decoded(bytes(told), _decode_types)
+    return None if typed is None else [each.type for each in typed]
 
 
 _LARGEST_COUNT: Final = 2**40
