@@ -245,6 +245,22 @@ def test_a_server_that_cannot_be_reached_is_their_kind_of_error(tmp_path: Path, 
         assert [call["cost_nanos"] for call in gateway.settled()] == [0]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_retry_goes_to_the_next_address_on_the_same_tier(
+    tmp_path: Path, sandbox: Running, stream: bool
+) -> None:
+    sandbox.reset()
+    more = f'retries = 1\nfallback_urls = ["{sandbox.base_url}/v1"]'
+    policy = with_openai(TWO_TIERS, "http://127.0.0.1:9/v1", more)
+    with running_gateway(tmp_path, sandbox.base_url, policy=policy) as gateway:
+        assert post(gateway, {**CHAT, "stream": stream}).status == 200
+        calls = gateway.settled()
+
+    told = [(call["attempt"], call["tier"], call["error"]) for call in calls]
+    assert told == [(1, "fast", "unreachable"), (2, "fast", None)]
+    assert calls[1]["cost_nanos"] == sandbox.openai_billing()["total_nanos"] > 0
+
+
 def test_a_longer_reply_is_fetched_where_the_contract_says_so(tmp_path: Path, sandbox: Running) -> None:
     policy = f'{TWO_TIERS}on_truncation = "raise-cap"\n'.replace("max_tokens = 512", "max_tokens = 20")
     with gateway_of(tmp_path, sandbox, policy) as gateway:
