@@ -188,7 +188,15 @@ def test_what_is_billed_beside_the_tokens_is_marked(fields: Any) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"output": [{"type": "message"}, {"type": "function_call"}, {"type": "mcp_call"}, {}]},
+        {
+            "output": [
+                {"type": "message"},
+                {"type": "function_call"},
+                {"type": "mcp_call"},
+                {},
+                {"type": None},
+            ]
+        },
         {"tools": [{"type": "function"}, {"type": "mcp"}, {"type": "local_shell"}], "output": None},
         {"model": "my-deep-researcher"},
     ],

@@ -232,7 +232,7 @@ def _posted(
 
 def _failed(ending: Ending, *, prices: PriceBook, priced_us: int, call_id: str, timings: Timings) -> Failed:
     metered = ending.metered
-    counted = None if metered is None else prices.cost(metered, priced_us)
+    counted = None if metered is None else prices.cost(replace(metered, billed_apart=False), priced_us)
     return Failed(
         call_id=call_id,
         at_us=ending.at_us,

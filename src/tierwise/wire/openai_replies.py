@@ -115,7 +115,7 @@ class Response(msgspec.Struct):
 
 
 class _Typed(msgspec.Struct):
-    type: str = ""
+    type: str | None = None
 
 
 _decode_error = msgspec.json.Decoder(_Error).decode
@@ -216,7 +216,7 @@ def _is_billed_apart(reply: Response) -> bool:
 def _types(told: Raw) -> list[str] | None:
     """The types of items or tools; None where they cannot be read."""
     typed: list[_Typed] | None = [] if told == NULL else _decoded(bytes(told), _decode_types)
-    return None if typed is None else [each.type for each in typed]
+    return None if typed is None else [each.type for each in typed if each.type is not None]
 
 
 _LARGEST_COUNT: Final = 2**40
