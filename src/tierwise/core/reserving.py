@@ -17,14 +17,13 @@ from typing import Final, TypeAlias, assert_never
 
 from tierwise.core.budgets import AccountRef, Claim, Denied, Lost, Reserved, Shrunk, accounts_of
 from tierwise.core.calibration import UNCALIBRATED, Calibration
-from tierwise.core.call import UNCAPPED
 from tierwise.core.changes import Change
 from tierwise.core.decision import Otherwise, Reason, Refusal, Why
 from tierwise.core.estimate import Contents, Estimate, estimate
-from tierwise.core.openai_extras import searches_unasked
 from tierwise.core.planning import Plan, Refused, moved
 from tierwise.core.policy import Budget, Contract, cap_floor
 from tierwise.core.pricing import PriceBook
+from tierwise.core.uncounted import unpriced, why_uncounted
 from tierwise.money import Nanos, format_usd
 from tierwise.values import value
 
@@ -232,12 +231,12 @@ def _asked(
         calibration=asker.calibration if plan.policy.prompt_bound == "calibrated" else UNCALIBRATED,
         counted=counted,
     )
-    uncounted = _uncounted(plan, model)
+    uncounted = why_uncounted(plan, model)
     if bound is None or uncounted is not None:
         hard = limit is not None or any(account.budget.hard for account in accounts)
         if not hard:
             return plan
-        return _refused(plan, uncounted or _unpriced(model))
+        return _refused(plan, uncounted or unpriced(model))
     least = _least_tokens(plan, contract)
     wanted = plan
     if limit is not None:
@@ -418,42 +417,6 @@ def _lost(why: str) -> Refusal:
     return Refusal(
         code="budget-store",
         sentence=f"Nobody knows now what the budgets have left, and so this call was not sent: {why}",
-    )
-
-
-def _unpriced(model: str) -> Refusal:
-    return Refusal(
-        code="unpriced",
-        sentence=f"{model} has no price, and a budget cannot hold what it cannot count: give it a price in "
-        "[[prices]] of the policy, or call another model.",
-    )
-
-
-def _uncounted(plan: Plan, model: str) -> Refusal | None:
-    """Why nobody can tell what a call of OpenAI's family costs at most; None where its tokens and their prices do."""
-    if plan.call.family != "openai":
-        return None
-    if plan.call.stored_prompt:
-        return _billed_apart(
-            "prompt", "a stored prompt may bring tools that are billed", "send what it holds"
-        )
-    if searches_unasked(model):
-        return _billed_apart(model, "its searches are billed", "call another model")
-    return _uncapped(plan) if plan.decision.max_tokens == UNCAPPED else None
-
-
-def _billed_apart(what: str, why: str, instead: str) -> Refusal:
-    return Refusal(
-        code="unpriced",
-        sentence=f"{what}: {why} beside the tokens, and a budget cannot hold what it cannot count: {instead}.",
-    )
-
-
-def _uncapped(plan: Plan) -> Refusal:
-    return Refusal(
-        code="unpriced",
-        sentence=f"Nothing says how long the reply may become, and a budget cannot hold what it cannot count: send "
-        f"{plan.call.cap_path[-1]}, or give the task type max_tokens, or its tier, in [openai.tiers.NAME].",
     )
 
 
