@@ -57,6 +57,8 @@ class Metered:
     lines: tuple[UsageLine, ...]
     thinking_tokens: int | None = None
     """Of the output, how many were thinking; None where the provider does not say."""
+    billed_apart: bool = False
+    """Whether the provider bills more than these counts: then they have no cost that anybody knows."""
 
     @property
     def total(self) -> Usage:

@@ -12,11 +12,13 @@ import pytest
 from typer.testing import CliRunner
 
 from support.entries import acted
-from support.policies import TWO_TIERS
+from support.gateways import running_gateway
+from support.policies import TWO_TIERS, with_openai
 from tierwise.cli import app
 from tierwise.config import parse_book
 from tierwise.core.ledger import Decided, Failed, Fault, Posted, Settled, Timings
 from tierwise.engine.shadowing import line_key
+from tierwise.sandbox.server import Running
 from tierwise.stores.ledger.rows import DECIDED
 from tierwise.stores.ledger.sqlite import open_ledger
 from tierwise.usage import Usage
@@ -104,6 +106,46 @@ def test_what_is_explained_of_a_request_is_what_the_gateway_records_of_it(serve:
         recorded = recorded_by_gateway(served.address, body, headers)
         told = explained(body, {**WIRE, **headers})
         assert {name: told[name] for name in columns} == {name: recorded[name] for name in columns}
+
+
+CHAT: dict[str, Any] = {
+    "messages": [{"role": "user", "content": "hello"}],
+    "max_tokens": 900,
+    "temperature": 0.2,
+}
+OPENAIS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("chat", "/v1/chat/completions", CHAT | {"model": "task/extraction", "stream": True}),
+    ("chat", "/v1/chat/completions", CHAT | {"model": "sandbox-small"}),
+    ("responses", "/v1/responses", {"model": "task/synthesis", "input": "hello", "temperature": 0.2}),
+    ("responses", "/v1/responses", {"model": "task/extraction", "input": "hello"}),
+)
+
+
+def test_what_is_explained_of_a_request_of_openais_clients_is_what_the_gateway_records_of_it(
+    tmp_path: Path, sandbox: Running
+):
+    policy = with_openai(TWO_TIERS, f"{sandbox.base_url}/v1", 'cap_field = "max_tokens"')
+    columns = [*(name for name in DECIDED if name not in {"call_id", "kind", "at_us", "key_id"}), "error"]
+    with running_gateway(tmp_path, sandbox.base_url, policy=policy) as gateway:
+        for api, path, body in OPENAIS:
+            raw = json.dumps(body)
+            reply = gateway.http.send("POST", path, raw.encode(), {"authorization": "Bearer sk-any"})
+            options = ["--policy", str(gateway.policy_path), "--ledger", str(gateway.ledger_path)]
+            call_id = reply.headers["x-tierwise-call-id"]
+            shown = runner.invoke(app, ["explain", "--json", "--call", call_id, *options])
+            told = runner.invoke(app, ["explain", "-", "--json", "--api", api, *options], input=raw)
+
+            assert reply.status == 200
+            recorded, explained = json.loads(shown.stdout), json.loads(told.stdout)
+            assert {name: explained[name] for name in columns} == {name: recorded[name] for name in columns}
+
+
+@pytest.mark.usefixtures("policy")
+def test_a_request_of_openais_clients_is_explained_where_the_policy_serves_them():
+    shown = runner.invoke(app, ["explain", "-", "--api", "chat"], input=json.dumps(CHAT))
+
+    assert shown.exit_code == 2
+    assert "[openai]" in shown.stderr
 
 
 @pytest.fixture

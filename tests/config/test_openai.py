@@ -56,6 +56,7 @@ model = "gpt-5"
 
 def test_every_key_is_read() -> None:
     more = """
+fallback_urls = ["https://b.example/v1/"]
 cap_field = "max_tokens"
 proxy = "http://proxy:3128"
 connect_timeout = "5s"
@@ -70,6 +71,7 @@ retry_timeouts = false
 
     upstream, fast = policy.upstream, policy.tiers["fast"]
     assert (upstream.cap_field, upstream.proxy) == ("max_tokens", "http://proxy:3128")
+    assert upstream.fallback_urls == ("https://b.example/v1",)
     assert (upstream.connect_timeout_s, upstream.read_timeout_s) == (5, 900)
     assert (upstream.retries, upstream.retry_for_s, upstream.retry_timeouts) == (0, 60, False)
     assert (fast.effort, fast.max_tokens, fast.thinking_floor) == ("none", 77, 9)

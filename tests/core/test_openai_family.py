@@ -19,6 +19,7 @@ from tierwise.core.reserving import Asked, Asking, ask, granted
 from tierwise.core.settlement import describe
 from tierwise.core.tasks import name_task
 from tierwise.money import usd
+from tierwise.usage import Metered, Usage, UsageLine
 
 PRICES: Final = shipped_prices().with_overrides(
     [
@@ -98,10 +99,8 @@ def test_a_call_gets_its_tiers_model_and_its_contracts_cap() -> None:
 
 
 def test_the_callers_own_cap_stays_where_it_is_smaller_and_as_it_is_spelled() -> None:
-    policy = a_policy()
-
     assert "max_tokens: 900 -> 512 (decision.max_tokens)" in changes(
-        a_chat(max_tokens=900, cap_path=("max_tokens",)), policy
+        a_chat(max_tokens=900, cap_path=("max_tokens",)), a_policy(FRONTIER, replace(FAST, model="my-model"))
     )
     assert changes(a_chat(max_tokens=9)) == ["model: task/extraction -> gpt-5-mini (decision.model)"]
 
@@ -193,6 +192,31 @@ def test_a_call_that_nothing_caps_is_refused_under_a_hard_budget_and_not_under_a
     assert isinstance(asked(call, a_policy(budgets=(replace(HARD, hard=False),))), Plan)
 
 
+@pytest.mark.parametrize(
+    ("call", "word"),
+    [
+        (a_chat(stored_prompt=True), "a stored prompt"),
+        (a_chat("gpt-5-search-api", max_tokens=9), "its searches"),
+    ],
+)
+def test_what_may_be_billed_beside_the_tokens_is_refused_under_a_hard_budget_and_not_under_a_soft_one(
+    call: Call, word: str
+) -> None:
+    refused = asked(call, a_policy(budgets=(HARD,)))
+
+    assert isinstance(refused, Refused)
+    assert refused.refusal.code == "unpriced"
+    assert word in refused.refusal.sentence
+    assert isinstance(asked(call, a_policy(budgets=(replace(HARD, hard=False),))), Plan)
+
+
+def test_counts_beside_which_more_is_billed_have_no_cost() -> None:
+    counted = Metered(lines=(UsageLine(model="gpt-5", usage=Usage(output_tokens=5)),))
+
+    assert PRICES.cost(counted, NOW) == 50_000
+    assert PRICES.cost(replace(counted, billed_apart=True), NOW) is None
+
+
 def test_a_budget_lowers_a_cap_where_the_caller_spells_it() -> None:
     asking = asked(a_chat(max_tokens=400), a_policy(budgets=(HARD,)))
     assert isinstance(asking, Asking)
@@ -201,6 +225,46 @@ def test_a_budget_lowers_a_cap_where_the_caller_spells_it() -> None:
     assert isinstance(shrunk, Plan)
     assert shrunk.max_tokens_sent == 100
     assert "max_completion_tokens: 400 -> 100 (budget.max_tokens)" in map(describe, shrunk.changes)
+
+
+def test_an_older_spelling_becomes_the_one_that_the_model_takes_and_a_budget_lowers_that() -> None:
+    call = a_chat(max_tokens=400, cap_path=("max_tokens",))
+    asking = asked(call, a_policy(budgets=(HARD,)))
+    assert isinstance(asking, Asking)
+    shrunk = granted(asking, Shrunk(amount_nanos=asking.estimate.cost_nanos(100)))
+
+    renamed = "max_tokens: removed (openai.cap)"
+    assert "max_completion_tokens: -> 400 (openai.cap)" in changes(call)
+    assert renamed in changes(call)
+    assert isinstance(shrunk, Plan)
+    assert shrunk.max_tokens_sent == 100
+    assert [describe(change) for change in shrunk.changes][1:] == [
+        renamed,
+        "max_completion_tokens: 400 -> 100 (budget.max_tokens)",
+    ]
+
+
+def test_an_observed_call_keeps_its_spelling() -> None:
+    call = a_chat(
+        "gpt-4o", max_tokens=400, cap_path=("max_tokens",), headers={"x-tierwise-task-type": "extraction"}
+    )
+    found = planned(call, a_policy(mode="observe"))
+
+    assert isinstance(found, Plan)
+    assert (found.changes, found.max_tokens_sent, found.call.cap_path) == ((), 400, ("max_tokens",))
+
+
+def test_functions_go_to_a_tier_whose_model_takes_them_in_chat_completions() -> None:
+    new = replace(FAST, model="gpt-6-luna")
+    found = planned(a_chat(functions=True), a_policy(FRONTIER, new))
+
+    assert isinstance(found, Plan)
+    assert (found.decision.tier, found.decision.model) == ("frontier", "gpt-5")
+    refused = planned(a_chat(functions=True), a_policy(new))
+    assert isinstance(refused, Refused)
+    assert "Responses" in refused.refusal.sentence
+    in_responses = a_chat(functions=True, effort_path=("reasoning", "effort"))
+    assert isinstance(planned(in_responses, a_policy(new)), Plan)
 
 
 def test_each_of_several_replies_is_bounded() -> None:

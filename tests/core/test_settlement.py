@@ -243,6 +243,17 @@ def test_an_empty_refusal_may_be_unbilled_so_that_its_cost_and_its_baselines_are
     assert (entry.usage, entry.stop_reason) == (TOKENS, "refusal")
 
 
+def test_counts_beside_which_more_is_billed_leave_cost_and_baselines_unknown_and_are_a_lower_bound() -> None:
+    apart = replace(counted(), billed_apart=True)
+    entry = posted(an_ending(metered=apart))
+
+    assert (
+        entry.cost_nanos is entry.at_frontier_nanos is entry.as_asked_nanos is entry.as_decided_nanos is None
+    )
+    assert entry.usage == TOKENS
+    assert failed(an_ending(metered=apart, error="server_error")).at_least_nanos == AT_HAIKU_5_5
+
+
 def test_a_whole_reply_without_usage_has_an_unknown_cost() -> None:
     entry = failed(an_ending(metered=None))
 

@@ -35,6 +35,10 @@ model = "{MODEL}"
 
 TOTAL: Final = {"type": "object", "properties": {"total": {"type": "integer"}}, "required": ["total"]}
 LOOK: Final = {"name": "look", "parameters": {"type": "object", "properties": {"key": {"type": "string"}}}}
+LOOKS: Final = [{"type": "function", "function": {**LOOK, "name": name}} for name in ("look", "look_again")]
+FLAT_LOOKS: Final = [
+    {"type": "function", "strict": None, **LOOK, "name": name} for name in ("look", "look_again")
+]
 CALLED: Final = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
 
 
@@ -73,7 +77,6 @@ CHAT: Final[Mapping[str, dict[str, Any]]] = {
         ]
     },
     "a cap": says("Hello", max_completion_tokens=9),
-    "an older cap": says("Hello", max_tokens=9),
     "two choices": says("Hello", n=2),
     "tools": says("Look it up.", tools=[{"type": "function", "function": LOOK}]),
     "tools and their results": {
@@ -83,6 +86,19 @@ CHAT: Final[Mapping[str, dict[str, Any]]] = {
             {"role": "tool", "tool_call_id": "call_1", "content": "found"},
         ],
         "tools": [{"type": "function", "function": LOOK}],
+    },
+    "parallel calls": says("Look it up.", tools=LOOKS),
+    "one call at a time": says("Look it up.", tools=LOOKS, parallel_tool_calls=False),
+    "a forced call": says(
+        "Look it up.", tools=LOOKS, tool_choice={"type": "function", "function": {"name": "look_again"}}
+    ),
+    "no call": says("Look it up.", tools=LOOKS, tool_choice="none"),
+    "a cut call": says("Look it up.", tools=LOOKS, max_completion_tokens=1),
+    "a result without its call": {
+        "turns": [
+            {"role": "user", "content": "Look it up."},
+            {"role": "tool", "tool_call_id": "call_1", "content": "found"},
+        ]
     },
     "a form": says(
         "Hello",
@@ -99,6 +115,25 @@ RESPONSES: Final[Mapping[str, dict[str, Any]]] = {
     "a cap": says("Hello", max_output_tokens=9),
     "effort": says("Hello", reasoning={"effort": "low", "summary": "auto"}),
     "tools": says("Look it up.", tools=[{"type": "function", "strict": None, **LOOK}]),
+    "parallel calls": says("Look it up.", tools=FLAT_LOOKS),
+    "one call at a time": says("Look it up.", tools=FLAT_LOOKS, parallel_tool_calls=False),
+    "a forced call": says(
+        "Look it up.", tools=FLAT_LOOKS, tool_choice={"type": "function", "name": "look_again"}
+    ),
+    "tools and their results": {
+        "turns": [
+            {"role": "user", "content": "Look it up."},
+            {"type": "function_call", "call_id": "call_1", "name": "look", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "call_1", "output": "found"},
+        ],
+        "tools": FLAT_LOOKS,
+    },
+    "a result without its call": {
+        "turns": [
+            {"role": "user", "content": "Look it up."},
+            {"type": "function_call_output", "call_id": "call_1", "output": "found"},
+        ]
+    },
     "a form": says("Hello", text={"format": {"type": "json_schema", "name": "sum", "schema": TOTAL}}),
     "what is held": says("And then?", previous_response_id="resp_1", store=True),
 }

@@ -101,7 +101,7 @@ def test_reasoning_is_priced_as_output_once(
     sandbox: Running, gateway: RunningGateway, path: str, tokens: int
 ) -> None:
     prompt = "How long? [[sandbox output_tokens=5 thinking_tokens=3]]"
-    cap = {"max_tokens": tokens} if path == CHAT else {"max_output_tokens": tokens}
+    cap = {"max_completion_tokens": tokens} if path == CHAT else {"max_output_tokens": tokens}
     asked: Any = {"messages": [{"role": "user", "content": prompt}]} if path == CHAT else {"input": prompt}
     post(gateway.http, path, {"model": "gpt-5", **asked, **cap})
 

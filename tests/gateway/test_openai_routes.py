@@ -132,11 +132,13 @@ def test_a_tier_caps_calls_that_bring_no_cap(tmp_path: Path, sandbox: Running) -
     sandbox.reset()
     policy = TWO_TIERS.replace("max_tokens = 512\n", "")
     text = with_openai(policy, f"{sandbox.base_url}/v1", 'cap_field = "max_tokens"') + "max_tokens = 77\n"
+    fast = "[openai.tiers.fast]\nmodel = "
+    text = text.replace(f'{fast}"gpt-5-mini"', f'{fast}"sandbox-small"')
     with running_gateway(tmp_path, sandbox.base_url, policy=text) as gateway:
         assert post(gateway, CHAT).status == 200
 
     (line,) = sandbox.openai_billing()["calls"]
-    assert line["sent"] == {"model": "gpt-5-mini", "max_tokens": 77}
+    assert line["sent"] == {"model": "sandbox-small", "max_tokens": 77}
 
 
 def test_a_prompt_that_the_provider_holds_is_reserved_at_the_largest_window(
@@ -241,6 +243,22 @@ def test_a_server_that_cannot_be_reached_is_their_kind_of_error(tmp_path: Path, 
     with running_gateway(tmp_path, sandbox.base_url, policy=policy) as gateway:
         is_ours(post(gateway, CHAT), 502, "unreachable")
         assert [call["cost_nanos"] for call in gateway.settled()] == [0]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_retry_goes_to_the_next_address_on_the_same_tier(
+    tmp_path: Path, sandbox: Running, stream: bool
+) -> None:
+    sandbox.reset()
+    more = f'retries = 1\nfallback_urls = ["{sandbox.base_url}/v1"]'
+    policy = with_openai(TWO_TIERS, "http://127.0.0.1:9/v1", more)
+    with running_gateway(tmp_path, sandbox.base_url, policy=policy) as gateway:
+        assert post(gateway, {**CHAT, "stream": stream}).status == 200
+        calls = gateway.settled()
+
+    told = [(call["attempt"], call["tier"], call["error"]) for call in calls]
+    assert told == [(1, "fast", "unreachable"), (2, "fast", None)]
+    assert calls[1]["cost_nanos"] == sandbox.openai_billing()["total_nanos"] > 0
 
 
 def test_a_longer_reply_is_fetched_where_the_contract_says_so(tmp_path: Path, sandbox: Running) -> None:

@@ -62,7 +62,7 @@ def chat_create(client: openai.OpenAI) -> Any:
 
 
 def chat_several(client: openai.OpenAI) -> Any:
-    return client.chat.completions.create(model="gpt-5", messages=PROMPT, max_tokens=9, n=3)
+    return client.chat.completions.create(model="gpt-5", messages=PROMPT, max_completion_tokens=9, n=3)
 
 
 def chat_parse(client: openai.OpenAI) -> Any:
@@ -214,7 +214,7 @@ def test_a_header_declares_the_type_and_the_tier_sets_the_effort(
         )
 
     chat, response = sandbox.openai_billing()["calls"]
-    assert (chat["model"], chat["sent"]["max_tokens"], chat["sent"]["reasoning_effort"]) == (
+    assert (chat["model"], chat["sent"]["max_completion_tokens"], chat["sent"]["reasoning_effort"]) == (
         "gpt-5-2025-08-07",
         30,
         "medium",

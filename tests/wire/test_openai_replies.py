@@ -153,3 +153,66 @@ def test_an_error_is_named_as_finely_as_it_can_be(body: bytes, status: int, erro
 
 def test_an_error_with_a_good_status_is_an_error() -> None:
     assert chat(error={"message": "No."}, choices=None).error == "api_error"
+
+
+@pytest.mark.parametrize("error", ["overloaded", 5, ["x"], {"code": {}}, {}])
+def test_an_error_of_any_shape_is_one(error: Any) -> None:
+    body = json.dumps({"error": error}).encode()
+
+    for read in (read_chat_reply, read_response_reply):
+        assert (read(body, status=200).error, read(body, status=500).error) == ("api_error", "api_error")
+
+
+APART: Any = [{"type": "reasoning"}, {"type": "web_search_call"}]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"output": APART},
+        *({"output": [{"type": f"{kind}_call"}]} for kind in ("file_search", "code_interpreter", "shell")),
+        {"output": [{"type": "image_generation_call"}]},
+        {"tools": [{"type": "function"}, {"type": "web_search_preview_2025_03_11"}]},
+        {"output": 5},
+        {"model": "gpt-4o-search-preview-2025-03-11"},
+        {"model": "o4-mini-deep-research"},
+    ],
+)
+def test_what_is_billed_beside_the_tokens_is_marked(fields: Any) -> None:
+    facts = response(**fields)
+
+    assert facts.metered is not None
+    assert facts.metered.billed_apart
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {
+            "output": [
+                {"type": "message"},
+                {"type": "function_call"},
+                {"type": "mcp_call"},
+                {},
+                {"type": None},
+            ]
+        },
+        {"tools": [{"type": "function"}, {"type": "mcp"}, {"type": "local_shell"}], "output": None},
+        {"model": "my-deep-researcher"},
+    ],
+)
+def test_what_tokens_alone_are_billed_for_is_not(fields: Any) -> None:
+    facts = response(**fields)
+
+    assert facts.metered is not None
+    assert not facts.metered.billed_apart
+
+
+def test_a_response_that_calls_what_its_caller_runs_ends_as_a_chat_does_that_calls() -> None:
+    called = [{"type": "function_call"}]
+
+    assert response(output=called).stop_reason == chat(finish="tool_calls").stop_reason == "tool_use"
+    assert (
+        response(output=called, incomplete_details={"reason": "max_output_tokens"}).stop_reason
+        == "max_tokens"
+    )

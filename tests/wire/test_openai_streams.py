@@ -1,4 +1,6 @@
 import json
+import re
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -6,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierwise.wire import sse
+from tierwise.wire import openai_streams, sse
 from tierwise.wire.openai_streams import ChatStream, ResponseStream
 from tierwise.wire.replies import ReplyFacts
 
@@ -80,6 +82,40 @@ def test_an_error_ends_a_chat_stream() -> None:
     assert (stream.at_end, stream.facts().error) == (True, "server_error")
 
 
+@pytest.mark.parametrize("error", ["overloaded", 5, {"code": []}])
+def test_an_error_of_any_shape_ends_a_chat_stream(error: Any) -> None:
+    stream = ChatStream()
+    stream.feed(FIRST + b"data: " + json.dumps({"error": error}).encode() + b"\n\n")
+
+    assert (stream.at_end, stream.facts().error) == (True, "api_error")
+
+
+class Counting:
+    """A pattern that counts the bytes that it looks through."""
+
+    def __init__(self, pattern: re.Pattern[bytes]) -> None:
+        self._pattern = pattern
+        self.scanned = 0
+
+    def finditer(self, data: bytearray, start: int) -> Iterator[re.Match[bytes]]:
+        self.scanned += len(data) - start
+        return self._pattern.finditer(data, start)
+
+
+@pytest.mark.parametrize("hides", [False, True])
+def test_a_long_event_in_small_pieces_is_looked_through_once(
+    hides: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counting = Counting(openai_streams._BLANK)  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(openai_streams, "_BLANK", counting)
+    data = PLAIN.replace(b"Acme", b"x" * 100_000)
+    stream = ChatStream(hides=hides)
+    passed = fed(stream, [data[start : start + 10] for start in range(0, len(data), 10)])
+
+    assert passed == data
+    assert counting.scanned < 2 * len(data)  # three bytes of each piece's ten again
+
+
 def test_what_is_no_json_is_passed_and_not_understood() -> None:
     stream = ChatStream(hides=True)
     odd = b": comment\n\ndata: {\n\n"
@@ -130,6 +166,9 @@ def test_a_response_stream_without_its_last_event_is_not_finished() -> None:
 @pytest.mark.parametrize(
     ("event", "error"),
     [
+        (b'data: {"error": "overloaded"}\n\n', "api_error"),
+        (event("error", error={"type": "server_error"}), "server_error"),
+        (event("error", code=503), "503"),
         (event("error", code="server_error", message="No."), "server_error"),
         (event("error", message="No."), "api_error"),
         (

@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -35,15 +36,35 @@ from tierwise.money import format_usd
 from tierwise.stores.conversations import Conversations
 from tierwise.stores.ledger.opening import read_ledger, shown
 from tierwise.stores.ledger.rows import DECIDED
+from tierwise.wire import dialects
+from tierwise.wire.dialects import MESSAGES, Dialect
+
+
+class Api(StrEnum):
+    """What a body may be of."""
+
+    MESSAGES = "messages"
+    CHAT = "chat"
+    RESPONSES = "responses"
+
+
+_DIALECTS: Final = {
+    Api.MESSAGES: dialects.MESSAGES,
+    Api.CHAT: dialects.CHAT,
+    Api.RESPONSES: dialects.RESPONSES,
+}
 
 
 def explain(
     request: Annotated[
-        str | None, typer.Argument(metavar="REQUEST.json", help="A Messages body; - reads it from stdin.")
+        str | None, typer.Argument(metavar="REQUEST.json", help="A body; - reads it from stdin.")
     ] = None,
     task_type: Annotated[
         str | None, typer.Option("--type", help=f"Declare this type, as the header {TASK_TYPE_HEADER} does.")
     ] = None,
+    api: Annotated[
+        Api, typer.Option("--api", help="What the body is of: the last two are of OpenAI's clients.")
+    ] = Api.MESSAGES,
     header: Annotated[
         list[str] | None,
         typer.Option("--header", "-H", metavar="NAME:VALUE", help="A request header; repeatable."),
@@ -65,23 +86,34 @@ def explain(
 
     Example: tierwise explain request.json --type extraction
 
+    Example: tierwise explain chat.json --api chat
+
     Example: tierwise explain --call c0006545d2cc1cc7a1b2c3d4e500000000
     """
     if (request is None) == (call is None):
         raise typer.BadParameter("give either a request or --call, and not both")
     if request is not None:
+        book = load_book(policy)
+        if api is not Api.MESSAGES and book.policy.openai is None:
+            raise typer.BadParameter(f"{policy} has no [openai], and serves no calls of OpenAI's clients")
         _explain_request(
-            request, _headers(header or (), task_type), load_book(policy), ledger, as_json=as_json
+            request, _headers(header or (), task_type), book, ledger, dialect=_DIALECTS[api], as_json=as_json
         )
     elif call is not None:
         _explain_call(call, ledger, as_json=as_json)
 
 
 def _explain_request(
-    request: str, headers: Iterable[tuple[str, str]], book: Book, ledger: str, *, as_json: bool
+    request: str,
+    headers: Iterable[tuple[str, str]],
+    book: Book,
+    ledger: str,
+    *,
+    dialect: Dialect,
+    as_json: bool,
 ) -> None:
     raw = sys.stdin.buffer.read() if request == "-" else Path(request).read_bytes()
-    explained = explain_request(raw, headers, book, _acting(book.policy, ledger))
+    explained = explain_request(raw, headers, book, _acting(book.policy, ledger), dialect=dialect)
     if as_json:
         print_json(explained)
     else:
@@ -92,7 +124,12 @@ def _explain_request(
 
 
 def explain_request(
-    raw: bytes, headers: Iterable[tuple[str, str]], book: Book, acting: Acting | None = None
+    raw: bytes,
+    headers: Iterable[tuple[str, str]],
+    book: Book,
+    acting: Acting | None = None,
+    *,
+    dialect: Dialect = MESSAGES,
 ) -> dict[str, Any]:
     """Return what the gateway would record of a request, and what it would change in it.
 
@@ -101,9 +138,10 @@ def explain_request(
         headers: names and values; credentials among them are not looked at.
         book: the policy to decide by.
         acting: where the autopilot sends task types; None: nowhere.
+        dialect: what the body is written in; of OpenAI's only where the policy serves them.
 
     Raises:
-        MalformedRequest: the body cannot be read as a Messages request.
+        MalformedRequest: the body cannot be read as a request of the dialect.
     """
     desk = Desk(book, conversations=Conversations(), clock=now_us, new_id=call_ids())
     desk.acting = acting or desk.acting
@@ -111,7 +149,7 @@ def explain_request(
         (name.lower().encode("latin-1", "replace"), value.encode("latin-1", "replace"))
         for name, value in headers
     ]
-    return _decision(desk.preview(raw, readable_headers(wire)).plan)
+    return _decision(desk.preview(raw, readable_headers(wire), dialect=dialect).plan)
 
 
 def _acting(policy: Policy, ledger: str) -> Acting | None:

@@ -21,7 +21,13 @@ from tierwise.config.budget_keys import (
 )
 from tierwise.config.client_keys import CLIENTS
 from tierwise.config.kinds import Amount, Duration, Flag, Pattern, Text, TextTable, Whole, Word, Zone
-from tierwise.config.openai_keys import CAP_FIELD, OPENAI_BASE_URL, OPENAI_TIERS, TRANSLATE
+from tierwise.config.openai_keys import (
+    CAP_FIELD,
+    OPENAI_BASE_URL,
+    OPENAI_FALLBACK_URLS,
+    OPENAI_TIERS,
+    TRANSLATE,
+)
 from tierwise.config.price_keys import FAST_MODE, LONG_PROMPT, PRICES
 from tierwise.config.retry_keys import (
     CASCADE,
@@ -329,6 +335,7 @@ OPENAI: Final = Table(
     "are not here: calls bring theirs, or `OPENAI_API_KEY` holds one.",
     keys=(
         OPENAI_BASE_URL,
+        OPENAI_FALLBACK_URLS,
         CAP_FIELD,
         PROXY,
         CA_FILE,

@@ -56,6 +56,7 @@ def read_openai(top: Section, tiers: Mapping[str, object], prices: PriceBook) ->
 def _upstream(found: Section) -> Upstream | None:
     plain = Upstream()
     base_url = found.take(openai_keys.OPENAI_BASE_URL)
+    fallback_urls = found.take(openai_keys.OPENAI_FALLBACK_URLS)
     cap_field = found.take(openai_keys.CAP_FIELD)
     retries = found.take(retry_keys.RETRIES)
     proxy, ca_file = found.take(keys.PROXY), found.take(keys.CA_FILE)
@@ -65,6 +66,7 @@ def _upstream(found: Section) -> Upstream | None:
         return None
     return Upstream(
         base_url=base_url,
+        fallback_urls=fallback_urls or (),
         proxy=proxy,
         ca_file=ca_file,
         connect_timeout_s=float(connect_s or plain.connect_timeout_s),

@@ -2,7 +2,7 @@
 
 from typing import Final, Literal
 
-from tierwise.config.addresses import Address
+from tierwise.config.addresses import Address, Addresses
 from tierwise.config.kinds import Text, Whole, Word
 from tierwise.config.tables import REQUIRED, Key, Table
 from tierwise.core.policy import OPENAI_EFFORTS, CapField, Effort
@@ -15,6 +15,14 @@ OPENAI_BASE_URL: Final[Key[str]] = Key(
     "Read at a start.",
     example='"https://api.openai.com/v1"',
     absent=REQUIRED,
+)
+OPENAI_FALLBACK_URLS: Final[Key[tuple[str, ...]]] = Key(
+    name="fallback_urls",
+    kind=Addresses(Address(where_credentials_go="set OPENAI_API_KEY in the environment")),
+    meaning="Where the API is too, `/v1` included. A retry goes to the next of them, with the credentials of its call: "
+    "list only addresses that may have them. Read at a start.",
+    example='["https://llm.example.com/v1"]',
+    absent="none",
 )
 CAP_FIELD: Final[Key[CapField]] = Key(
     name="cap_field",

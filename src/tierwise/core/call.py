@@ -45,7 +45,8 @@ class Call:
     task_budget: bool = False
     """Whether `output_config.task_budget` is there."""
     sampling: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """`temperature`, `top_p` and `top_k`, those that were sent, with their values; None for one that is no number."""
+    """`temperature`, `top_p` and `top_k`, those that were sent, with their values; None for one that is no number. Of
+    OpenAI's clients also penalties, log probabilities and `stop`."""
     prefill: bool = False
     """Whether the last message is the assistant's own: the beginning of an answer. One that holds a paused turn of
     the provider's tools is none: every model continues it."""
@@ -76,6 +77,12 @@ class Call:
     """Where the cap stands in the body."""
     effort_path: tuple[str, ...] = ("output_config", "effort")
     """Where the effort stands in the body."""
+    stored_prompt: bool = False
+    """Whether it names a prompt that the provider stores (`prompt` of Responses), with tools that the body lacks."""
+    functions: bool = False
+    """Whether functions of the caller's are among the tools of a call of OpenAI's family."""
+    reasoning: bool = False
+    """Whether `reasoning` of Responses is there."""
     samples: int = 1
     """How many replies it asks for at once: `n` of Chat Completions."""
     usage_told: bool = True

@@ -12,7 +12,7 @@ from tierwise.core.changes import Change
 from tierwise.core.decision import Decision, Drawn, Otherwise, Refusal
 from tierwise.core.fitting import Fitted, fit
 from tierwise.core.matrix import Ineligible
-from tierwise.core.openai_fitting import asked_usage, fit_openai
+from tierwise.core.openai_fitting import asked_usage, fit_openai, spelled
 from tierwise.core.policy import Policy
 from tierwise.core.routing import decide
 from tierwise.core.tasks import TaskRef
@@ -82,7 +82,8 @@ def plan(
             case Fitted(changes=changes):
                 unasked = () if call.usage_told else asked_usage()
                 acted = changes if decision.acts else unasked
-                return Plan(call=call, task=task, decision=decision, changes=acted, policy=policy)
+                sent = spelled(call, decision) if decision.acts and call.family == "openai" else call
+                return Plan(call=sent, task=task, decision=decision, changes=acted, policy=policy)
             case Ineligible(feature="thread.moved", why=why) if decision.acts:
                 return Refused(
                     call=call, task=task, refusal=Refusal(code="thread", sentence=why), policy=policy
@@ -102,7 +103,8 @@ def moved(planned: Plan, otherwise: Otherwise) -> Plan | None:
 def _fitted(call: Call, decision: Decision) -> Fitted | Ineligible:
     """Fit the body; a model that the catalogue lacks is trusted with everything but its name and cap."""
     if call.family == "openai":
-        return Fitted(changes=fit_openai(call, decision))
+        changed = fit_openai(call, decision)
+        return changed if isinstance(changed, Ineligible) else Fitted(changes=changed)
     model = find(decision.model)
     if model is not None:
         return fit(call, model=model, decision=decision)

@@ -169,7 +169,7 @@ class PriceBook:
     def cost(self, metered: Metered, at_us: int) -> Nanos | None:
         """Price a reply at the instant of its call, rounded to nanodollars, ties to even.
 
-        None where any part of it has no price.
+        None where any part of it has no price, or the provider bills more than it counts.
         """
         attos = self.exact_cost(metered, at_us)
         return None if attos is None else round_half_even(attos)
@@ -187,6 +187,8 @@ class PriceBook:
 
     def exact_cost(self, metered: Metered, at_us: int) -> Attos | None:
         """Price a reply as `cost` does, before rounding."""
+        if metered.billed_apart:
+            return None
         total = 0
         for line in metered.lines:
             rates = self._rates(line, at_us)

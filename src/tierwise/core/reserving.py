@@ -17,13 +17,13 @@ from typing import Final, TypeAlias, assert_never
 
 from tierwise.core.budgets import AccountRef, Claim, Denied, Lost, Reserved, Shrunk, accounts_of
 from tierwise.core.calibration import UNCALIBRATED, Calibration
-from tierwise.core.call import UNCAPPED
 from tierwise.core.changes import Change
 from tierwise.core.decision import Otherwise, Reason, Refusal, Why
 from tierwise.core.estimate import Contents, Estimate, estimate
 from tierwise.core.planning import Plan, Refused, moved
 from tierwise.core.policy import Budget, Contract, cap_floor
 from tierwise.core.pricing import PriceBook
+from tierwise.core.uncounted import unpriced, why_uncounted
 from tierwise.money import Nanos, format_usd
 from tierwise.values import value
 
@@ -103,8 +103,9 @@ def ask(
 ) -> Asked:
     """Bound what a planned call may cost, and say what it asks of its accounts: for calls that are counted.
 
-    A call whose model has no price is refused under a hard budget, for nobody knows what it would spend; so is one
-    whose worst case is above its contract's `max_cost_usd`, where no useful cap brings it below.
+    A call whose model has no price, or that may be billed for more than its tokens, is refused under a hard budget,
+    for nobody knows what it would spend; so is one whose worst case is above its contract's `max_cost_usd`, where no
+    useful cap brings it below.
 
     Args:
         plan: what the call would be sent as.
@@ -230,12 +231,12 @@ def _asked(
         calibration=asker.calibration if plan.policy.prompt_bound == "calibrated" else UNCALIBRATED,
         counted=counted,
     )
-    uncapped = plan.decision.max_tokens == UNCAPPED and plan.call.family == "openai"
-    if bound is None or uncapped:
+    uncounted = why_uncounted(plan, model)
+    if bound is None or uncounted is not None:
         hard = limit is not None or any(account.budget.hard for account in accounts)
         if not hard:
             return plan
-        return _refused(plan, _unpriced(model) if bound is None else _uncapped(plan))
+        return _refused(plan, uncounted or unpriced(model))
     least = _least_tokens(plan, contract)
     wanted = plan
     if limit is not None:
@@ -416,22 +417,6 @@ def _lost(why: str) -> Refusal:
     return Refusal(
         code="budget-store",
         sentence=f"Nobody knows now what the budgets have left, and so this call was not sent: {why}",
-    )
-
-
-def _unpriced(model: str) -> Refusal:
-    return Refusal(
-        code="unpriced",
-        sentence=f"{model} has no price, and a budget cannot hold what it cannot count: give it a price in "
-        "[[prices]] of the policy, or call another model.",
-    )
-
-
-def _uncapped(plan: Plan) -> Refusal:
-    return Refusal(
-        code="unpriced",
-        sentence=f"Nothing says how long the reply may become, and a budget cannot hold what it cannot count: send "
-        f"{plan.call.cap_path[-1]}, or give the task type max_tokens, or its tier, in [openai.tiers.NAME].",
     )
 
 

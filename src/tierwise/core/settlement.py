@@ -172,7 +172,7 @@ def at_equal_tokens(metered: Metered, *, model: str, prices: PriceBook, at_us: i
     Counts are converted where the models' tokenizers differ. Fast mode is left out: it is the served model's.
     """
     lines = [_moved(line, model) for line in metered.lines]
-    return prices.cost(Metered(lines=tuple(lines)), at_us)
+    return prices.cost(Metered(lines=tuple(lines), billed_apart=metered.billed_apart), at_us)
 
 
 def _ending(
@@ -232,7 +232,7 @@ def _posted(
 
 def _failed(ending: Ending, *, prices: PriceBook, priced_us: int, call_id: str, timings: Timings) -> Failed:
     metered = ending.metered
-    counted = None if metered is None else prices.cost(metered, priced_us)
+    counted = None if metered is None else prices.cost(replace(metered, billed_apart=False), priced_us)
     return Failed(
         call_id=call_id,
         at_us=ending.at_us,

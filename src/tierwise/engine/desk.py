@@ -13,6 +13,7 @@ from tierwise.core.decision import Drawn
 from tierwise.core.exchange import Exchange
 from tierwise.core.lengths import UNKNOWN_LENGTHS, Lengths
 from tierwise.core.planning import Plan, Refused, plan
+from tierwise.core.policy import Policy
 from tierwise.core.reserving import Asked, ask, is_counted
 from tierwise.core.routing import cascaded
 from tierwise.core.tasks import TaskRef, continues, conversation_key, name_task
@@ -128,10 +129,8 @@ class Desk:
             MalformedRequest: the body cannot be read.
         """
         at_us = self._clock()
-        book = self.book if dialect is MESSAGES else _for_openai(self.book)
-        call, body = dialect.read(raw, headers)
-        if call.max_tokens == UNCAPPED:
-            call = _spelled(call, book.policy.upstream.cap_field)
+        book = self._book_for(dialect)
+        call, body = _read(raw, headers, dialect, book.policy)
         task = name_task(call, policy=book.policy)
         key = conversation_key(call, task) if task.type is not None else None
         kept, strange = None, False
@@ -273,24 +272,40 @@ class Desk:
         if self.share is not None:
             self.share(reading.conversation, tier, ttl_s)
 
-    def preview(self, raw: bytes, headers: Mapping[str, str], *, counting: bool = False) -> Preview:
+    def preview(
+        self,
+        raw: bytes,
+        headers: Mapping[str, str],
+        *,
+        counting: bool = False,
+        dialect: Dialect = MESSAGES,
+    ) -> Preview:
         """Plan a call without making it: nothing is remembered.
 
         Args:
             raw: the body.
             headers: request headers by lower-case name, credentials left out.
             counting: whether it is a `count_tokens` request, which has no `max_tokens`.
+            dialect: what its caller speaks; of OpenAI's only where the policy serves them.
 
         Raises:
-            MalformedRequest: the body cannot be read as a Messages request.
+            MalformedRequest: the body cannot be read as a request of the dialect.
         """
-        policy = self.book.policy
-        call, body = read_request(raw, headers, counting=counting)
+        book = self._book_for(dialect)
+        policy = book.policy
+        if counting:
+            call, body = read_request(raw, headers, counting=True)
+        else:
+            call, body = _read(raw, headers, dialect, policy)
         task = name_task(call, policy=policy)
-        drawn = cascaded(call, task, policy) or self._drawn(
-            task, conversation_key(call, task), raw, self.book
-        )
+        drawn = cascaded(call, task, policy) or self._drawn(task, conversation_key(call, task), raw, book)
         return Preview(body=body, plan=plan(call, task, policy=policy, kept=None, drawn=drawn))
+
+    def _book_for(self, dialect: Dialect) -> Book:
+        if dialect is MESSAGES:
+            return self.book
+        assert self.book.policy.openai is not None
+        return replace(self.book, policy=self.book.policy.openai)
 
     def _drawn(self, task: TaskRef, conversation: str | None, raw: bytes, book: Book) -> Drawn | None:
         """Draw a tier for a call whose type the autopilot sends elsewhere; one that stands alone by its own text."""
@@ -308,13 +323,9 @@ def cluster_name(run_id: str | None, conversation: str | None) -> str | None:
     return None if whole is None else blake2b(whole.encode(), digest_size=8).hexdigest()
 
 
-def _for_openai(book: Book) -> Book:
-    assert book.policy.openai is not None
-    return replace(book, policy=book.policy.openai)
-
-
-def _spelled(call: Call, cap_field: str) -> Call:
-    """The call with its cap, where it gets one, spelled as the server knows it: Responses have one spelling."""
-    if call.cap_path != ("max_completion_tokens",):
-        return call
-    return replace(call, cap_path=(cap_field,))
+def _read(raw: bytes, headers: Mapping[str, str], dialect: Dialect, policy: Policy) -> tuple[Call, Body]:
+    """Read a call; a cap that it may get is spelled as the server knows it. Responses have one spelling."""
+    call, body = dialect.read(raw, headers)
+    if call.max_tokens == UNCAPPED and call.cap_path == ("max_completion_tokens",):
+        call = replace(call, cap_path=(policy.upstream.cap_field,))
+    return call, body

@@ -23,7 +23,7 @@ from tierwise.wire.models import VirtualModel, virtual_model, virtual_page, with
 
 MODELS: Final = "/v1/models"
 
-_JSON: Final = ((b"content-type", b"application/json"),)
+JSON: Final = ((b"content-type", b"application/json"),)
 
 
 async def models(scope: Scope, receive: Receive, send: Send, parts: Parts) -> None:
@@ -43,7 +43,7 @@ async def models(scope: Scope, receive: Receive, send: Send, parts: Parts) -> No
     found = next((model for model in listed if virtual_type(model.id) == name), None)
     if found is None:
         return await answer_error(send, "not-found", f"model: the policy has no task type {name}")
-    return await answer(send, 200, _JSON, virtual_model(found))
+    return await answer(send, 200, JSON, virtual_model(found))
 
 
 def virtual_models(policy: Policy, visitor: Visitor) -> list[VirtualModel]:
@@ -70,7 +70,7 @@ async def _list(
     query = parse_qs(scope["query_string"].decode("latin-1"))
     (after,) = query.get("after_id", [""])[:1]
     if virtual_type(after) is not None:
-        return await answer(send, 200, _JSON, virtual_page(_after(after, listed)))
+        return await answer(send, 200, JSON, virtual_page(_after(after, listed)))
     lifecycles = query.get("lifecycle[]", query.get("lifecycle", ["active"]))
     if "before_id" in query or "active" not in lifecycles:
         return await pass_through(scope, receive, send, parts)

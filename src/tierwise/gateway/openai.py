@@ -1,8 +1,9 @@
 """The paths of OpenAI's API: the two on which calls are made, the few that cost nothing, and all others, refused.
 
 Anthropic's API and OpenAI's share no path on which calls are made. Where they share one (`/v1/models`, `/v1/files`),
-a request without `anthropic-version`, which Anthropic's API demands, is taken for one of OpenAI's clients if the policy
-serves them: its key is OpenAI's and does not go to Anthropic.
+what the SDKs send tells them apart, if the policy serves both. Anthropic's send `anthropic-version` with every request,
+for their API demands it; OpenAI's never do, and send their key in `authorization` alone. So a request is of OpenAI's
+family unless it has that version, or its only key is in `x-api-key`: its key does not go to Anthropic.
 """
 
 import re
@@ -10,14 +11,10 @@ from typing import Final
 
 from tierwise.core.routing import NO_TRANSLATION
 from tierwise.engine.doors import CHAT_COMPLETIONS, RESPONSES, is_openais
-from tierwise.engine.endings import why_no_reply
-from tierwise.errors import UpstreamError
 from tierwise.gateway.asgi import Receive, Scope, Send
-from tierwise.gateway.door import Stopped, stopped_on_the_way
-from tierwise.gateway.errors import answer_error, turn_away
-from tierwise.gateway.intake import BodyRefused, CallerLeftEarly, read_body
-from tierwise.gateway.messages import Parts, messages, to_openai
-from tierwise.gateway.passthrough import relay
+from tierwise.gateway.errors import answer_error
+from tierwise.gateway.messages import Parts, messages
+from tierwise.gateway.openai_passthrough import pass_to_openai
 from tierwise.wire import dialects
 
 DIALECTS: Final = {CHAT_COMPLETIONS: dialects.CHAT, RESPONSES: dialects.RESPONSES}
@@ -29,7 +26,9 @@ def is_openai(scope: Scope, parts: Parts) -> bool:
     if is_openais(path):
         return True
     served = parts.desk.book.policy.openai is not None
-    return served and not any(name == b"anthropic-version" for name, _ in scope["headers"])
+    names = {name for name, _ in scope["headers"]}
+    only_key = b"x-api-key" in names and b"authorization" not in names
+    return served and b"anthropic-version" not in names and not only_key
 
 
 _FREE: Final = re.compile(
@@ -49,29 +48,7 @@ async def openai_family(scope: Scope, receive: Receive, send: Send, parts: Parts
         return await messages(scope, receive, send, parts, dialect)
     if not _FREE.fullmatch(f"{method} {path}"):
         return await answer_error(send, "not-supported", f"{method} {path}: {_NOT_PRICED}", family="openai")
-    return await _pass_through(scope, receive, send, parts)
-
-
-async def _pass_through(scope: Scope, receive: Receive, send: Send, parts: Parts) -> None:
-    clients = parts.desk.book.policy.clients
-    visitor = parts.door.enter(scope["headers"], clients, key=parts.openai_key, family="openai")
-    if isinstance(visitor, Stopped):
-        return await turn_away(send, visitor, family="openai")
-    stopped = stopped_on_the_way(visitor.client, scope["method"], scope["path"])
-    if stopped is not None:
-        return await turn_away(send, stopped, family="openai")
-    assert parts.openai is not None
-    parts.meters.passed_through += 1
-    try:
-        body = await read_body(scope, receive, parts.intake)
-        reply = await parts.openai.send(to_openai(scope, parts, visitor, body=body))
-    except BodyRefused as error:
-        return await turn_away(send, error, family="openai")
-    except CallerLeftEarly:
-        return None
-    except UpstreamError as error:
-        return await answer_error(send, why_no_reply(error), str(error), family="openai")
-    return await relay(reply, send)
+    return await pass_to_openai(scope, receive, send, parts)
 
 
 _NOT_SERVED: Final = (

@@ -2,7 +2,7 @@
 
 Served: POST /v1/messages (JSON and SSE) and /v1/messages/count_tokens, GET /v1/models and /v1/models/{id},
 POST and GET /v1/messages/batches and below, HEAD /api/hello; for OpenAI's clients POST /v1/chat/completions and
-/v1/responses; and for whoever checks against it,
+/v1/responses, GET /v1/models and /v1/models/{id}; and for whoever checks against it,
 GET /sandbox/billing, GET /sandbox/openai/billing, GET /sandbox/calls?limit=N and POST /sandbox/reset.
 """
 
@@ -12,13 +12,13 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from tierwise.sandbox import batches, catalogue, directive, intake
+from tierwise.sandbox import batches, catalogue, directive, intake, openai
 from tierwise.sandbox.batches import Batches
 from tierwise.sandbox.errors import ApiError, invalid
 from tierwise.sandbox.exchange import Exchange, Receive, Send
 from tierwise.sandbox.intake import Headers
 from tierwise.sandbox.limits import HeaderList
-from tierwise.sandbox.openai import KINDS, OpenAI
+from tierwise.sandbox.openai import OpenAI
 from tierwise.sandbox.provider import Provider, Settings
 from tierwise.sandbox.replies import World
 
@@ -50,7 +50,7 @@ class Sandbox:
             if scope["method"] == "POST" and scope["path"] == "/v1/messages":
                 intake.check_credentials(headers)
                 await Exchange(self.provider, headers, request_id, receive=receive, send=send).run(body)
-            elif scope["method"] == "POST" and scope["path"] in KINDS:
+            elif openai.asks(scope["method"], scope["path"], headers):
                 await self._openai.answer(
                     scope["path"], headers, body, request_id=request_id, receive=receive, send=send
                 )

@@ -1,31 +1,24 @@
-"""The sandbox's OpenAI-compatible side: POST /v1/chat/completions and /v1/responses, faults and a bill of its own.
+"""The sandbox's OpenAI-compatible side: chat completions, responses and models, faults and a bill of its own.
 
-`GET /sandbox/openai/billing` tells the bill. Faults are those of `faults`, but for refusals, which are refused; the
-limit of requests a minute and the latency are the sandbox's own.
+Both providers have `/v1/models`. Anthropic's clients send `anthropic-version` there, and `x-api-key` as a rule;
+OpenAI's send neither. `GET /sandbox/openai/billing` tells the bill. Faults are those of `faults`, but for refusals,
+which are refused; the limit of requests a minute and the latency are the sandbox's own.
 """
 
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from tierwise.sandbox import directive
+from tierwise.sandbox import directive, openai_models
 from tierwise.sandbox.errors import ApiError, invalid
 from tierwise.sandbox.exchange import Client, Receive, Send
 from tierwise.sandbox.faults import Fault
 from tierwise.sandbox.intake import Headers
 from tierwise.sandbox.limits import HeaderList
-from tierwise.sandbox.openai_bill import Bill, Line, Tokens, price
-from tierwise.sandbox.openai_replies import (
-    Answer,
-    Frame,
-    compose,
-    error_body,
-    error_frame,
-    frames,
-    last_text,
-    prompt_tokens,
-    whole,
-)
+from tierwise.sandbox.openai_bill import SEARCH_NANOS, Bill, Line, Tokens, price
+from tierwise.sandbox.openai_models import PATH
+from tierwise.sandbox.openai_replies import Answer, Frame, compose, error_body, last_text, prompt_tokens
+from tierwise.sandbox.openai_wire import error_frame, frames, whole
 from tierwise.sandbox.provider import Provider
 from tierwise.sandbox.shapes import Object, is_object
 
@@ -39,6 +32,13 @@ _RECORDED: Final = (
     "model", "max_completion_tokens", "max_tokens", "max_output_tokens", "reasoning_effort", "reasoning", "stream",
     "stream_options", "n",
 )  # fmt: skip
+
+
+def asks(method: str, path: str, headers: Headers) -> bool:
+    """Whether a request is one of OpenAI's clients."""
+    if method == "GET" and (path == PATH or path.startswith(f"{PATH}/")):
+        return not {b"anthropic-version", b"x-api-key"} & headers.keys()
+    return method == "POST" and path in KINDS
 
 
 class OpenAI:
@@ -60,6 +60,13 @@ class OpenAI:
     ) -> None:
         """Answer one call."""
         try:
+            _check_key(headers)
+            if path not in KINDS:
+                told: HeaderList = [
+                    (b"content-type", b"application/json"),
+                    (b"x-request-id", request_id.encode()),
+                ]
+                return await _respond(send, 200, told, msgspec.json.encode(openai_models.answer(path)))
             body = _decoded(raw)
             await self._answer(KINDS[path], headers, body, request_id, _Wire(Client(receive), send))
         except ApiError as error:
@@ -73,8 +80,6 @@ class OpenAI:
     async def _answer(
         self, kind: str, headers: Headers, body: Object, request_id: str, wire: "_Wire"
     ) -> None:
-        if not headers.get(b"authorization", b"").startswith(b"Bearer "):
-            raise ApiError(status=401, message="You didn't provide an API key.")
         self._provider.limit.admit()
         text = last_text(body, kind)
         asked = directive.find(text, body).get("fault") or headers.get(b"x-sandbox-fault", b"").decode()
@@ -136,7 +141,8 @@ class _Entry:
                 model=answer.model,
                 kind=answer.kind,
                 tokens=tokens,
-                nanos=price(answer.model, tokens) if billed else 0,
+                searches=answer.searches,
+                nanos=price(answer.model, tokens) + answer.searches * SEARCH_NANOS if billed else 0,
                 ending=ending or ("length" if answer.cut else "stop"),
                 fields=tuple(answer.body),
                 sent={name: answer.body[name] for name in _RECORDED if name in answer.body},
@@ -215,6 +221,11 @@ def _headers(answer: Answer, kind: bytes, fault: Fault) -> HeaderList:
         (b"openai-version", b"2020-10-01"),
     ]
     return [*headers, (b"openai-sandbox-later", b"kept")] if fault.unknown_fields else headers
+
+
+def _check_key(headers: Headers) -> None:
+    if not headers.get(b"authorization", b"").startswith(b"Bearer "):
+        raise ApiError(status=401, message="You didn't provide an API key.")
 
 
 def _decoded(raw: bytes) -> dict[str, Any]:

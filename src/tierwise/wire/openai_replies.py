@@ -9,15 +9,22 @@ https://platform.openai.com/docs/api-reference
 A service tier other than the default has prices of its own: `priority` is priced as fast mode, `flex` as a batch.
 Audio tokens have prices of their own too, which no price book here has: what such a call consumed is then not known.
 
-Endings are told in the ledger's words: `length` is `max_tokens`, `stop` is `end_turn`.
+What the server bills beside the tokens no usage tells. Where an item of the output, or a tool that the response says
+it had, is of such a kind, or the model searches unasked, the counts are marked: their cost is not known.
+
+Endings are told in the ledger's words: `length` is `max_tokens`, `stop` is `end_turn`. An error is an object, or with
+some servers a text.
 """
 
 from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
+from msgspec import Raw
 
+from tierwise.core.openai_extras import is_billed_apart, searches_unasked
 from tierwise.usage import Metered, Usage, UsageLine
+from tierwise.wire.fields import NULL, UNREADABLE
 from tierwise.wire.replies import ReplyFacts
 
 
@@ -59,19 +66,21 @@ class ResponseUsage(msgspec.Struct):
     output_tokens_details: ReplyDetails | None = None
 
 
-class Error(msgspec.Struct):
-    """`error`: in place of a reply, or within one that failed."""
-
+class _Error(msgspec.Struct):
     type: str | None = None
     code: str | int | None = None
 
-    @property
-    def name(self) -> str:
-        """The finest word that it has."""
-        return str(self.code or self.type or _UNNAMED)
+
+def error_name(error: Raw) -> str | None:
+    """The finest word that an error has, in place of a reply or within one that failed; None where there is none."""
+    if error == NULL:
+        return None
+    told: _Error | None = _decoded(bytes(error), _decode_error)
+    return str((told and (told.code or told.type)) or UNNAMED)
 
 
-_UNNAMED: Final = "api_error"
+UNNAMED: Final = "api_error"
+"""An error that has no word of its own."""
 
 
 class Choice(msgspec.Struct):
@@ -85,7 +94,7 @@ class _Chat(msgspec.Struct):
     service_tier: str | None = None
     choices: list[Choice] | None = None
     usage: ChatUsage | None = None
-    error: Error | None = None
+    error: Raw = NULL
 
 
 class _Incomplete(msgspec.Struct):
@@ -100,19 +109,27 @@ class Response(msgspec.Struct):
     status: str | None = None
     incomplete_details: _Incomplete | None = None
     usage: ResponseUsage | None = None
-    error: Error | None = None
+    error: Raw = NULL
+    output: Raw = NULL
+    tools: Raw = NULL
 
 
+class _Typed(msgspec.Struct):
+    type: str | None = None
+
+
+_decode_error = msgspec.json.Decoder(_Error).decode
+_decode_types = msgspec.json.Decoder(list[_Typed]).decode
 _decode_chat = msgspec.json.Decoder(_Chat).decode
 _decode_response = msgspec.json.Decoder(Response).decode
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def read_chat_reply(body: bytes, *, status: int) -> ReplyFacts:
     """Read a JSON reply of Chat Completions. One that cannot be read has no facts but its status."""
     reply: _Chat | None = _decoded(body, _decode_chat)
-    if reply is None or status >= 400 or (reply.error is not None and not reply.choices):
-        return _failed(status, None if reply is None else reply.error)
+    error = None if reply is None else error_name(reply.error)
+    if reply is None or status >= 400 or (error is not None and not reply.choices):
+        return _failed(status, error)
     return ReplyFacts(
         finished=True,
         served_model=reply.model,
@@ -125,14 +142,16 @@ def read_response_reply(body: bytes, *, status: int) -> ReplyFacts:
     """Read a JSON reply of Responses. One that cannot be read has no facts but its status."""
     reply: Response | None = _decoded(body, _decode_response)
     if reply is None or status >= 400:
-        return _failed(status, None if reply is None else reply.error)
+        return _failed(status, None if reply is None else error_name(reply.error))
     return response_facts(reply)
 
 
 def response_facts(reply: Response) -> ReplyFacts:
     """Return what a response that has ended tells."""
-    failed = reply.error.name if reply.error else _UNNAMED if reply.status in _NO_REPLY else None
+    failed = error_name(reply.error) or (UNNAMED if reply.status in _NO_REPLY else None)
     reason = reply.incomplete_details.reason if reply.incomplete_details else None
+    if reason is None and not _CALLERS.isdisjoint(_types(reply.output) or ()):
+        reason = "tool_calls"
     return ReplyFacts(
         finished=reply.status not in _NOT_ENDED,
         served_model=reply.model,
@@ -141,6 +160,11 @@ def response_facts(reply: Response) -> ReplyFacts:
         error=failed,
     )
 
+
+_CALLERS: Final = frozenset(
+    {"function_call", "custom_tool_call", "local_shell_call", "apply_patch_call", "computer_call"}
+)
+"""Items by which a response calls what its caller runs."""
 
 _NO_REPLY: Final = frozenset({"failed", "cancelled"})
 _NOT_ENDED: Final = frozenset({"queued", "in_progress"})
@@ -177,7 +201,22 @@ def response_metered(reply: Response) -> Metered | None:
         return None
     counts = (usage.input_tokens, usage.output_tokens)
     details = (usage.input_tokens_details, usage.output_tokens_details)
-    return _metered(counts, details, reply.model, reply.service_tier)
+    return _metered(counts, details, reply.model, reply.service_tier, apart=_is_billed_apart(reply))
+
+
+def _is_billed_apart(reply: Response) -> bool:
+    """Whether a response had, or could have used, what is billed beside its tokens; so where that cannot be read."""
+    for told in (reply.output, reply.tools):
+        types = _types(told)
+        if types is None or any(map(is_billed_apart, types)):
+            return True
+    return False
+
+
+def _types(told: Raw) -> list[str] | None:
+    """The types of items or tools; None where they cannot be read."""
+    typed: list[_Typed] | None = [] if told == NULL else _decoded(bytes(told), _decode_types)
+    return None if typed is None else [each.type for each in typed if each.type is not None]
 
 
 _LARGEST_COUNT: Final = 2**40
@@ -189,6 +228,8 @@ def _metered(
     details: tuple[PromptDetails | None, ReplyDetails | None],
     model: str | None,
     service_tier: str | None,
+    *,
+    apart: bool = False,
 ) -> Metered | None:
     prompt, output = counts
     read, written = details[0] or PromptDetails(), details[1] or ReplyDetails()
@@ -199,7 +240,11 @@ def _metered(
     if not all(0 <= count < _LARGEST_COUNT for count in plausible):
         return None
     line = UsageLine(model=model, usage=usage, fast=service_tier == "priority", batch=service_tier == "flex")
-    return Metered(lines=(line,), thinking_tokens=written.reasoning_tokens)
+    return Metered(
+        lines=(line,),
+        thinking_tokens=written.reasoning_tokens,
+        billed_apart=apart or searches_unasked(model),
+    )
 
 
 def _buckets(prompt: int, output: int, details: PromptDetails) -> Usage:
@@ -215,14 +260,12 @@ def _buckets(prompt: int, output: int, details: PromptDetails) -> Usage:
     )
 
 
-def _failed(status: int, error: Error | None) -> ReplyFacts:
-    if error is not None:
-        return ReplyFacts(finished=True, error=error.name)
-    return ReplyFacts(finished=True, error=None if status < 400 else _UNNAMED)
+def _failed(status: int, error: str | None) -> ReplyFacts:
+    return ReplyFacts(finished=True, error=error or (None if status < 400 else UNNAMED))
 
 
 def _decoded(body: bytes, decode: Any) -> Any:
     try:
         return decode(body)
-    except _UNREADABLE:
+    except UNREADABLE:
         return None

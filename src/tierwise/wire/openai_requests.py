@@ -13,6 +13,7 @@ from msgspec import Raw
 
 from tierwise.core.call import UNCAPPED, Call
 from tierwise.core.estimate import Contents
+from tierwise.core.openai_extras import is_billed_apart
 from tierwise.errors import MalformedRequest, UnsupportedRequest
 from tierwise.wire.contents import HIDDEN
 from tierwise.wire.fields import (
@@ -43,6 +44,7 @@ class _Tool(msgspec.Struct):
 
 _decode_items = msgspec.json.Decoder(list[_Item]).decode
 _decode_tools = msgspec.json.Decoder(list[_Tool]).decode
+_decode_number = msgspec.json.Decoder(int | float | bool).decode
 _decode_words = msgspec.json.Decoder(list[str]).decode
 
 
@@ -76,12 +78,16 @@ def read_chat(raw: bytes, headers: Mapping[str, str]) -> tuple[Call, Body]:
         effort_path=("reasoning_effort",),
         turns=_turns(messages),
         opening=_opening(messages),
-        tool_types=_tool_types(fields),
+        sampling=_sampling(fields, _CHAT_SAMPLING),
         **_common(raw, headers, fields),
     )
     return call, Body(raw=raw, fields=fields)
 
 
+_RESPONSE_SAMPLING: Final = ("temperature", "top_p", "top_logprobs")
+_CHAT_SAMPLING: Final = (
+    *_RESPONSE_SAMPLING, "presence_penalty", "frequency_penalty", "logprobs", "logit_bias", "stop",
+)  # fmt: skip
 _CHAT_CAPS: Final = ("max_completion_tokens", "max_tokens")
 
 
@@ -111,9 +117,11 @@ def read_response(raw: bytes, headers: Mapping[str, str]) -> tuple[Call, Body]:
         effort_path=("reasoning", "effort"),
         turns=_turns(items) + held,
         opening=_opening(items, fields.get("input")) if not held else _conversation(conversation),
+        stored_prompt=has_field(fields, "prompt"),
         thread=held or any(map(_is_reference, items)),
         compaction=has_field(fields, "context_management"),
-        tool_types=_tool_types(fields),
+        sampling=_sampling(fields, _RESPONSE_SAMPLING),
+        reasoning=has_field(fields, "reasoning"),
         **_common(raw, headers, fields),
     )
     return call, Body(raw=raw, fields=fields)
@@ -158,8 +166,15 @@ def _count(fields: Mapping[str, Raw], name: str) -> int:
     raise MalformedRequest(why=f"{name}: Input should be a whole number that a model can reach")
 
 
+def _sampling(fields: Mapping[str, Raw], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: decoded(fields[name], _decode_number) for name in names if has_field(fields, name)}
+
+
 def _common(raw: bytes, headers: Mapping[str, str], fields: Mapping[str, Raw]) -> dict[str, Any]:
+    tools: list[_Tool] = decoded(fields.get("tools"), _decode_tools) or []
     return {
+        "tool_types": _tool_types(tools),
+        "functions": any(tool.type == "function" for tool in tools),
         "family": "openai",
         "body_bytes": len(raw),
         "headers": headers,
@@ -197,16 +212,12 @@ def _is_reference(item: _Item) -> bool:
 _OWN_TOOLS: Final = frozenset({"function", "custom", "local_shell", "apply_patch"})
 """Tools that the caller runs: what they return comes in the next body."""
 
-_BILLED_APART: Final = ("web_search", "file_search", "code_interpreter", "image_generation", "shell")
-"""Tools that are billed by the call, the hour or the picture: no usage tells of it. Their names may have a date."""
 
-
-def _tool_types(fields: Mapping[str, Raw]) -> tuple[str, ...]:
+def _tool_types(tools: list[_Tool]) -> tuple[str, ...]:
     """Types of the tools that the provider runs, or asks others to."""
-    tools: list[_Tool] = decoded(fields.get("tools"), _decode_tools) or []
     types = [tool.type for tool in tools if tool.type not in _OWN_TOOLS]
     for kind in types:
-        if kind.startswith(_BILLED_APART):
+        if is_billed_apart(kind):
             raise _billed_apart(kind)
     return tuple(dict.fromkeys(types))
 

@@ -10,17 +10,21 @@ https://platform.openai.com/docs/api-reference/chat/streaming
 
 import re
 from abc import ABC, abstractmethod
+from itertools import pairwise
 from typing import Final, Protocol
 
 import msgspec
+from msgspec import Raw
 
+from tierwise.wire.fields import NULL, UNREADABLE
 from tierwise.wire.openai_replies import (
+    UNNAMED,
     ChatUsage,
     Choice,
-    Error,
     Response,
     chat_ending,
     chat_metered,
+    error_name,
     response_facts,
 )
 from tierwise.wire.replies import ReplyFacts
@@ -49,36 +53,40 @@ class StreamReader(Protocol):
 
 
 class _Events(ABC):
-    """Cuts a stream into events."""
+    """Cuts a stream into events, each byte looked at a fixed number of times, however small the pieces are."""
 
-    __slots__ = ("_hides", "_tail")
+    __slots__ = ("_hides", "_scanned", "_tail")
 
     def __init__(self, *, hides: bool = False) -> None:
         self._hides = hides
-        self._tail = b""
+        self._tail = bytearray()
+        self._scanned = 0
 
     def feed(self, chunk: bytes) -> bytes:
         """Take the next bytes of the stream; return what of them goes on to the caller."""
-        data = self._tail + chunk if self._tail else chunk
-        events: list[bytes] = []
-        end = 0
-        for blank in _BLANK.finditer(data):
-            events.append(data[end : blank.end()])
-            end = blank.end()
-        self._tail = data[end:]
-        shown = [event for event in events if not self._take(event)]
-        if not self._hides:
-            if len(self._tail) > LONGEST_EVENT:
-                self._tail = b""
-            return chunk
-        if len(self._tail) > LONGEST_EVENT:
-            shown.append(self.rest())
-        return b"".join(shown)
+        shown = [event for event in self._events(chunk) if not self._take(event)]
+        is_long = len(self._tail) > LONGEST_EVENT
+        if self._hides:
+            return b"".join([*shown, self.rest()] if is_long else shown)
+        if is_long:
+            self.rest()
+        return chunk
 
     def rest(self) -> bytes:
         """Return the bytes that were held back and have no end."""
-        rest, self._tail = (self._tail, b"") if self._hides else (b"", b"")
+        rest = bytes(self._tail) if self._hides else b""
+        self._tail, self._scanned = bytearray(), 0
         return rest
+
+    def _events(self, chunk: bytes) -> list[bytes]:
+        """Return the events that end with these bytes, each with its end."""
+        tail = self._tail
+        tail += chunk
+        ends = [0, *(blank.end() for blank in _BLANK.finditer(tail, self._scanned))]
+        events = [bytes(tail[start:end]) for start, end in pairwise(ends)]
+        del tail[: ends[-1]]
+        self._scanned = max(0, len(tail) - _LONGEST_BLANK + 1)
+        return events
 
     @abstractmethod
     def _take(self, event: bytes) -> bool:
@@ -87,7 +95,7 @@ class _Events(ABC):
 
 
 _BLANK: Final = re.compile(rb"\r?\n\r?\n|\r\r")
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_LONGEST_BLANK: Final = 4
 
 
 class _Chunk(msgspec.Struct):
@@ -95,7 +103,7 @@ class _Chunk(msgspec.Struct):
     service_tier: str | None = None
     choices: list[Choice] | None = None
     usage: ChatUsage | None = None
-    error: Error | None = None
+    error: Raw = NULL
 
 
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
@@ -142,10 +150,9 @@ class ChatStream(_Events):
             return False
         try:
             chunk = _decode_chunk(data)
-        except _UNREADABLE:
+        except UNREADABLE:
             return False
-        if chunk.error is not None:
-            self._error = chunk.error.name
+        self._error = error_name(chunk.error) or self._error
         self._model = chunk.model or self._model
         self._service_tier = chunk.service_tier or self._service_tier
         self._reasons.extend(choice.finish_reason for choice in chunk.choices or ())
@@ -156,7 +163,8 @@ class ChatStream(_Events):
 class _Event(msgspec.Struct):
     type: str = ""
     response: Response | None = None
-    code: str | None = None
+    code: str | int | None = None
+    error: Raw = NULL
 
 
 _decode_event = msgspec.json.Decoder(_Event).decode
@@ -168,39 +176,40 @@ _ENDS: Final = frozenset({"response.completed", "response.incomplete", "response
 class ResponseStream(_Events):
     """The facts of one Responses stream."""
 
-    __slots__ = ("_ended", "_error", "_response")
+    __slots__ = ("_ended", "_error", "_model")
 
     def __init__(self) -> None:
         """Begin before the first byte."""
         super().__init__()
-        self._response: Response | None = None
-        self._ended = False
+        self._model: str | None = None
+        self._ended: ReplyFacts | None = None
         self._error: str | None = None
 
     @property
     def at_end(self) -> bool:
         """Whether the response's last event, or an error, has gone past."""
-        return self._ended or self._error is not None
+        return self._ended is not None or self._error is not None
 
     def facts(self) -> ReplyFacts:
         """Return what is known so far: the usage comes with the last event."""
-        if self._ended and self._response is not None:
-            return response_facts(self._response)
-        model = self._response.model if self._response else None
-        return ReplyFacts(finished=False, served_model=model, error=self._error)
+        if self._ended is not None:
+            return self._ended
+        return ReplyFacts(finished=False, served_model=self._model, error=self._error)
 
     def _take(self, event: bytes) -> bool:
         if _NAMING.search(event) is None:
             return False
         try:
             value = _decode_event(_data(event))
-        except _UNREADABLE:
+        except UNREADABLE:
             return False
-        if value.type == "error":
-            self._error = value.code or "api_error"
+        error = error_name(value.error)
+        if value.type == "error" or error is not None:
+            self._error = str(value.code or error or UNNAMED)
         elif value.response is not None:
-            self._response = value.response
-            self._ended = self._ended or value.type in _ENDS
+            self._model = value.response.model
+            if value.type in _ENDS:
+                self._ended = response_facts(value.response)
         return False
 
 
