@@ -26,7 +26,7 @@ from tierwise.engine.ledger import AsyncLedger
 from tierwise.engine.monitoring import Monitor, Watched
 from tierwise.engine.relay import Caller, RelayDriver
 from tierwise.errors import MalformedRequest, UnsupportedRequest
-from tierwise.gateway.asgi import Receive, Scope, Send
+from tierwise.gateway.asgi import Receive, Scope, Send, when_left
 from tierwise.gateway.caller import AsgiCaller, CallerWithCutReply
 from tierwise.gateway.door import Door, Stopped, Visitor, stopped_by_type
 from tierwise.gateway.errors import answer_error, turn_away
@@ -111,13 +111,13 @@ async def messages(
     request = _Request(scope, parts, visitor, caller, reading)
     candidate = _candidate(request, opened)
     watched = None if parts.monitor is None else parts.monitor.consider(opened)
-    watch = _watch(receive, caller)
+    unwatch = when_left(scope, receive, _leave_of(caller))
     parts.meters.in_flight += 1
     try:
         await _attempts(request, opened, candidate, watched)
     finally:
         parts.meters.in_flight -= 1
-        watch.cancel()
+        unwatch()
     if parts.auditor is not None and candidate is not None:
         parts.auditor.offer(candidate)
     if parts.monitor is not None and watched is not None:
@@ -290,16 +290,14 @@ def target(scope: Scope) -> str:
     return (path + b"?" + query if query else path).decode("latin-1")
 
 
-def _watch(receive: Receive, caller: AsgiCaller) -> asyncio.Task[None]:
-    """Wait for the caller to leave, and cancel the call's task when it does."""
+def _leave_of(caller: AsgiCaller) -> Callable[[], None]:
+    """What the caller's leaving does: it cancels the call's task, unless the reply's end is on its way."""
     working = asyncio.current_task()
     assert working is not None
 
-    async def watch() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
+    def leave() -> None:
         if not caller.served:
             caller.gone = True
             working.cancel()
 
-    return asyncio.get_running_loop().create_task(watch())
+    return leave
