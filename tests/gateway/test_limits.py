@@ -1,6 +1,8 @@
 """What a caller cannot make the gateway hold or wait for: on real sockets."""
 
+import gc
 import socket
+import struct
 import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -11,9 +13,10 @@ import pytest
 from support.gateways import RunningGateway, running_gateway
 from support.policies import TWO_TIERS
 from support.processes import ServedGateway, served_gateway
+from support.waiting import eventually
 from tierwise.gateway import protocol, server
 from tierwise.gateway.asgi import LARGEST_BODY
-from tierwise.gateway.protocol import LARGEST_HEAD, MOST_HEADERS
+from tierwise.gateway.protocol import LARGEST_HEAD, MOST_HEADERS, Protocol
 
 NOWHERE = "http://127.0.0.1:9"
 POST = b"POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: k\r\n"
@@ -48,6 +51,20 @@ def told(gateway: RunningGateway, request: bytes) -> bytes:
         with suppress(ConnectionError):
             connection.sendall(request)
         return said(connection)
+
+
+def test_a_connection_that_its_caller_resets_is_forgotten_at_once(gateway: RunningGateway) -> None:
+    def held() -> int:
+        gc.collect()
+        return sum(isinstance(each, Protocol) for each in gc.get_objects())
+
+    with connected(gateway.base_url) as connection:
+        connection.sendall(b"GET /tierwise/health HTTP/1.1\r\nhost: x\r\n\r\n")
+        connection.recv(65536)
+        open_ones = held()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    assert eventually(held, until=lambda found: found < open_ones) == open_ones - 1
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,9 @@ caller has left, without a task that waits for it.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
-
-from tierwise.gateway.asgi import Message
 
 JOINED: Final = 64 * 2**10
 """Bytes that are copied to leave together with a head; more leave beside it."""
@@ -37,7 +35,7 @@ class Cycle(RequestResponseCycle):
         if act is not None:
             act()
 
-    async def send(self, message: Message) -> None:
+    async def send(self, message: Any) -> None:
         """Take a part of the reply, as ASGI has it.
 
         Raises:

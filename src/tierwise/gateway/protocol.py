@@ -65,12 +65,14 @@ class Protocol(HttpToolsProtocol):
         self._set_timer(HEAD_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no more."""
+        """Wait no more.
+
+        The server's own protocol lets its timer for idle connections run on where a caller reset one, and all that
+        the connection held stays with it until then.
+        """
         self._stop_timer()
         super().connection_lost(exc)
-        if self.timeout_keep_alive_task is not None:
-            self.timeout_keep_alive_task.cancel()
-            self.timeout_keep_alive_task = None
+        self._unset_keepalive_if_required()
         self._extensions.clear()  # what it holds leads back here
         answered = self._answered
         if answered is not None and not answered.response_complete:
