@@ -58,6 +58,7 @@ from tierwise.core.planning import Plan, Refused
 from tierwise.core.pricing import PriceBook
 from tierwise.core.reserving import Asked, Asking, CountFirst, Queued, counted, granted, next_try
 from tierwise.core.settlement import Ending, decided_entry, ending_entry, refused_entry
+from tierwise.values import maker
 
 
 class State(StrEnum):
@@ -309,7 +310,7 @@ class Exchange:
         self._step(Step.GRANTED)
         contents = asking.asker.contents
         amount = asking.claim.amount_nanos if isinstance(outcome, Lost) else outcome.amount_nanos
-        entry = SetAside(
+        entry = _make_set_aside(
             call_id=self.call_id,
             at_us=at_us,
             accounts=tuple(account.key for account in asking.claim.accounts),
@@ -444,3 +445,6 @@ class Exchange:
             until_first_byte_us=None if self._began_us is None else self._began_us - self._sent_us,
             until_end_us=None if self._began_us is None else ended_us - self._began_us,
         )
+
+
+_make_set_aside: Final = maker(SetAside)
