@@ -213,6 +213,8 @@ class Exchange:
         match event:
             case Claimed(outcome=outcome, at_us=at_us):
                 return self._claimed(outcome, at_us)
+            case Recorded(at_us=at_us):
+                return self._recorded(at_us)
             case Counted(tokens=tokens, at_us=at_us):
                 return self._counted(tokens, at_us)
             case Waited():
@@ -240,8 +242,6 @@ class Exchange:
             case CallerLeft(ending=ending):
                 self._step(Step.CALLER_LEFT)
                 return self._settle(ending, then=())
-            case Recorded(at_us=at_us):
-                return self._recorded(at_us)
             case NotRecorded(at_us=at_us):
                 return self._not_recorded(at_us)
             case other:
@@ -286,7 +286,7 @@ class Exchange:
             attempt=self.attempt,
             purpose=self.purpose,
         )
-        return Record(entry=entry, durable=False)
+        return _make_record(entry=entry, durable=False)
 
     def _refuse(self, refused: Refused, at_us: int, denied: Denied | None = None) -> tuple[Effect, ...]:
         refusal = refused.refusal
@@ -294,7 +294,7 @@ class Exchange:
             Answer(code=refusal.code, sentence=refusal.sentence, denied=denied, at_us=at_us),
         )
         entry = refused_entry(call_id=self.call_id, at_us=at_us, error=refusal.code, prices=self._prices)
-        return self._decided(), Record(entry=entry, durable=True)
+        return self._decided(), _make_record(entry=entry, durable=True)
 
     def _claimed(self, outcome: Outcome, at_us: int) -> tuple[Effect, ...]:
         """Go on as the budgets have it: the reservation is written down before the call leaves."""
@@ -313,13 +313,13 @@ class Exchange:
         entry = _make_set_aside(
             call_id=self.call_id,
             at_us=at_us,
-            accounts=tuple(account.key for account in asking.claim.accounts),
+            accounts=tuple([account.key for account in asking.claim.accounts]),
             reserved_nanos=amount,
             prompt_bytes=contents.body_bytes if contents.plain else None,
             prompt_kind=contents.kind if contents.plain else None,
         )
         moved = (KeepTier(tier=tier),) if asking.downgraded and (tier := self.plan.decision.tier) else ()
-        return *moved, self._decided(), Record(entry=entry, durable=True)
+        return *moved, self._decided(), _make_record(entry=entry, durable=True)
 
     def _short(self, asking: Asking, denied: Denied, at_us: int) -> tuple[Effect, ...]:
         """Try what is left to try, or refuse."""
@@ -360,7 +360,7 @@ class Exchange:
     def _relay(self, began: ReplyBegan) -> Relay:
         self._began_us = began.at_us
         if began.status < 400:
-            return Relay()
+            return _RELAY
         failure = Failure(
             error="status", status=began.status, should_retry=began.should_retry, wait_us=began.wait_us
         )
@@ -378,7 +378,7 @@ class Exchange:
             return self._next
         if broke:
             return BreakOff()
-        return self._better(ending) or Release()
+        return self._better(ending) or _RELEASE
 
     def _better(self, ending: Ending) -> TryAgain | None:
         """Another attempt at a reply that failed its check, or that its cap cut, unless a budget set that cap."""
@@ -432,7 +432,7 @@ class Exchange:
         )
         self.ending = entry
         untold = () if self._told else (self._decided(),)
-        return (*untold, *self._settled(entry), Record(entry=entry, durable=durable))
+        return (*untold, *self._settled(entry), _make_record(entry=entry, durable=durable))
 
     def _settled(self, entry: Posted | Failed) -> tuple[Effect, ...]:
         return (Settle(cost_nanos=entry.cost_nanos),) if self._asking is not None else ()
@@ -440,7 +440,7 @@ class Exchange:
     def _timings(self, ended_us: int) -> Timings:
         if self._sent_us is None:
             return NO_TIMINGS
-        return Timings(
+        return _make_timings(
             until_sent_us=self._sent_us - self.read_us,
             until_first_byte_us=None if self._began_us is None else self._began_us - self._sent_us,
             until_end_us=None if self._began_us is None else ended_us - self._began_us,
@@ -448,3 +448,8 @@ class Exchange:
 
 
 _make_set_aside: Final = maker(SetAside)
+_make_record: Final = maker(Record)
+_make_timings: Final = maker(Timings)
+
+_RELAY: Final = Relay()
+_RELEASE: Final = Release()

@@ -172,7 +172,7 @@ def at_equal_tokens(metered: Metered, *, model: str, prices: PriceBook, at_us: i
     Counts are converted where the models' tokenizers differ. Fast mode is left out: it is the served model's.
     """
     lines = [_moved(line, model) for line in metered.lines]
-    return prices.cost(Metered(lines=tuple(lines)), at_us)
+    return prices.cost(_make_metered(lines=tuple(lines)), at_us)
 
 
 def _ending(
@@ -279,3 +279,4 @@ _make_models: Final = maker(Models)
 _make_posted: Final = maker(Posted)
 _make_usage_line: Final = maker(UsageLine)
 _make_usage: Final = maker(Usage)
+_make_metered: Final = maker(Metered)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from tierwise.core.call import Family
 from tierwise.core.changes import Change
@@ -34,6 +34,7 @@ from tierwise.gateway.intake import BodyRefused, CallerLeftEarly, Intake, read_b
 from tierwise.gateway.meters import Meters
 from tierwise.stores.ledger.query import Reader
 from tierwise.upstream.port import Outgoing, Upstream
+from tierwise.values import maker
 from tierwise.wire.dialects import MESSAGES, Dialect
 from tierwise.wire.requests import counting_body, rewrite
 
@@ -233,7 +234,7 @@ def _outgoing(request: _Request, opened: Opened, changes: tuple[Change, ...]) ->
             body=rewrite(opened.body, changes),
             address=opened.exchange.attempt.number - 1,
         )
-    return Outgoing(
+    return _make_outgoing(
         method="POST",
         target=target(request.scope),
         headers=headers_for(request.scope, request.parts, request.visitor, betas=betas_for(changes)),
@@ -301,3 +302,6 @@ def _leave_of(caller: AsgiCaller) -> Callable[[], None]:
             working.cancel()
 
     return leave
+
+
+_make_outgoing: Final = maker(Outgoing)

@@ -145,7 +145,7 @@ def metered(usage: WireUsage | None, model: str | None) -> Metered | None:
         )
         lines.append(line)
     thinking = usage.output_tokens_details.thinking_tokens if usage.output_tokens_details else None
-    return Metered(lines=tuple(lines), thinking_tokens=thinking if _is_count(thinking) else None)
+    return _make_metered(lines=tuple(lines), thinking_tokens=thinking if _is_count(thinking) else None)
 
 
 def _buckets(part: WireUsage | Iteration, *, searches: int) -> Usage:
@@ -197,3 +197,4 @@ def error_body(kind: str, message: str, *, request_id: str, details: dict[str, A
 _make_reply_facts: Final = maker(ReplyFacts)
 _make_usage_line: Final = maker(UsageLine)
 _make_usage: Final = maker(Usage)
+_make_metered: Final = maker(Metered)
