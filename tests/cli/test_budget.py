@@ -83,6 +83,7 @@ def test_an_account_says_what_is_spent_set_aside_and_left(files: tuple[str, ...]
         "key_id": "k1",
         "run_id": None,
         "value": "r1",
+        "clients": [],
         "pending_of": None,
         "window": "lifetime",
         "limit_usd": 25,
@@ -360,3 +361,57 @@ def test_a_top_up_makes_no_ledger(files: tuple[str, ...], tmp_path: Path) -> Non
     run(*arguments, *files[:2], "--ledger", str(nowhere), code=3)
 
     assert not nowhere.exists()
+
+
+OF_TEAMS = """
+[[budgets]]
+name = "team-a"
+scope = "all"
+limit_usd = "10"
+
+[[clients]]
+name = "ada"
+key_sha256 = "1111111111111111111111111111111111111111111111111111111111111111"
+budgets = ["team-a", "agent-day"]
+
+[[clients]]
+name = "ben"
+key_sha256 = "2222222222222222222222222222222222222222222222222222222222222222"
+budgets = ["team-a"]
+
+[[clients]]
+name = "eve"
+key_sha256 = "3333333333333333333333333333333333333333333333333333333333333333"
+"""
+
+
+@pytest.fixture
+def of_teams(files: tuple[str, ...]) -> tuple[str, ...]:
+    """The same ledger, and clients that name budgets."""
+    Path(files[1]).write_text(TWO_TIERS + BUDGETS + OF_TEAMS, "utf-8")
+    return files
+
+
+def test_whose_calls_alone_a_budget_counts_is_told(of_teams: tuple[str, ...]) -> None:
+    told = run(*of_teams)
+
+    assert "team-a counts the calls of ada, ben alone." in told
+    assert "agent-day counts the calls of ada alone." in told
+    assert "run-lifetime counts" not in told
+    assert {account["budget"]: account["clients"] for account in listed("--all", *of_teams)} == {
+        "run-lifetime": [],
+        "agent-day": ["ada"],
+        "gone": [],
+    }
+    assert "clients    ada: their calls alone" in run("show", OLD_DAY, *of_teams)
+
+
+def test_the_limit_of_a_budget_that_clients_name_can_be_raised_before_its_first_call(
+    of_teams: tuple[str, ...],
+) -> None:
+    raising = ("--amount", "5", "--who", "a", "--why", "b", *of_teams)
+
+    assert "The limit is now $15.00" in run("top-up", "team-a", *raising)
+    assert "The limit is now $9.00" in run("top-up", "agent-day", "--key", "ada", "--value", "x", *raising)
+    refused = run("top-up", "agent-day", "--key", "eve", "--value", "x", *raising, code=2)
+    assert "agent-day counts calls of the clients ada alone" in " ".join(refused.split())

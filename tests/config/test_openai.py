@@ -62,7 +62,7 @@ connect_timeout = "5s"
 read_timeout = "15m"
 retries = 0
 retry_for = "1m"
-retry_timeouts = true
+retry_timeouts = false
 """
     policy = openai_of(
         with_openai(TWO_TIERS, URL, more) + 'effort = "none"\nmax_tokens = 77\nthinking_floor = 9\n'
@@ -71,7 +71,7 @@ retry_timeouts = true
     upstream, fast = policy.upstream, policy.tiers["fast"]
     assert (upstream.cap_field, upstream.proxy) == ("max_tokens", "http://proxy:3128")
     assert (upstream.connect_timeout_s, upstream.read_timeout_s) == (5, 900)
-    assert (upstream.retries, upstream.retry_for_s, upstream.retry_timeouts) == (0, 60, True)
+    assert (upstream.retries, upstream.retry_for_s, upstream.retry_timeouts) == (0, 60, False)
     assert (fast.effort, fast.max_tokens, fast.thinking_floor) == ("none", 77, 9)
 
 

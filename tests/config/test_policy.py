@@ -1392,13 +1392,13 @@ def test_entries_survive_a_kill_and_a_loss_of_power_where_the_policy_says_so(
 
 
 def test_attempts_are_read_from_the_policy() -> None:
-    upstream = 'fallback_urls = ["https://b.example/"]\nretries = 0\nretry_for = "1m"\nretry_timeouts = true'
+    upstream = 'fallback_urls = ["https://b.example/"]\nretries = 0\nretry_for = "1m"\nretry_timeouts = false'
     contract = 'max_tokens = 512\non_truncation = "escalate"\nfallback = "frontier"'
     policy = read(f"{BASE}{contract}\n[upstream]\n{upstream}\n").policy
 
     found = policy.upstream
     assert (found.fallback_urls, found.addresses) == (("https://b.example",), 2)
-    assert (found.retries, found.retry_for_s, found.retry_timeouts) == (0, 60, True)
+    assert (found.retries, found.retry_for_s, found.retry_timeouts) == (0, 60, False)
     assert policy.contracts["default"].on_truncation == "escalate"
     assert policy.contracts["default"].fallback == "frontier"
 

@@ -109,12 +109,26 @@ def test_errors_that_pass_are_tried_again_unless_the_provider_says_otherwise(sta
     assert isinstance(following(replace(failure, should_retry=True)), TryAgain)
 
 
-def test_a_call_that_cannot_be_sent_or_whose_connection_breaks_is_tried_again_and_a_late_one_is_not() -> None:
+def test_a_call_without_a_reply_is_tried_again_and_a_late_one_where_the_policy_does_not_forbid_it() -> None:
     assert isinstance(following(Failure(error="unreachable")), TryAgain)
     assert isinstance(following(Failure(error="dropped")), TryAgain)
-    assert following(Failure(error="timeout")) is None
-    patient = policy(Upstream(retry_timeouts=True))
-    assert isinstance(following(Failure(error="timeout"), patient), TryAgain)
+    assert isinstance(following(Failure(error="timeout")), TryAgain)
+    assert following(Failure(error="timeout"), policy(Upstream(retry_timeouts=False))) is None
+
+
+def test_the_silence_before_a_timeout_does_not_count_towards_the_time_for_retries() -> None:
+    of = policy(Upstream(read_timeout_s=60.0, retry_for_s=30))
+    late = Failure(error="timeout")
+
+    first = again(following(late, of, at_us=AT + 60 * SECOND))
+    second = after_failure(
+        late, plan=first.plan, attempt=first.attempt, call_id="c2", at_us=first.at_us + 60 * SECOND
+    )
+
+    assert first.attempt.until_us == AT + 90 * SECOND
+    assert again(second).attempt.until_us == AT + 150 * SECOND
+    assert following(late, of, at_us=AT + 91 * SECOND) is None
+    assert following(OVERLOADED, of, at_us=AT + 31 * SECOND) is None
 
 
 def test_nothing_follows_where_nobody_makes_another_attempt() -> None:

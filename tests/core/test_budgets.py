@@ -21,7 +21,7 @@ from tierwise.core.budgets import (
     span,
     step_of,
 )
-from tierwise.core.policy import Budget, Contract, Scope, Window
+from tierwise.core.policy import Budget, Client, Contract, Scope, Window
 from tierwise.core.tasks import Declared, TaskRef
 
 QUARTER_US = 900_000_000
@@ -248,6 +248,56 @@ def test_the_budgets_of_a_contract_come_after_the_policys_and_are_for_its_calls_
     assert [account.budget for account in accounts(shared, own=(own,))] == [shared, own]
     assert [account.budget for account in accounts(shared, own=(own,), task=a_task(type=None))] == [shared]
     assert [account.budget for account in accounts(shared, own=(own,), task=a_task(type="other"))] == [shared]
+
+
+A, B, C = (Budget(name=name, scope="all", limit=1) for name in "abc")
+
+
+@pytest.mark.parametrize(
+    ("named", "charged"),
+    [
+        ({}, {"ada": "abc", "ben": "abc", "nobody": "abc"}),
+        ({"ada": "a"}, {"ada": "abc", "ben": "bc", "nobody": "bc"}),
+        ({"ada": "a", "ben": "b"}, {"ada": "ac", "ben": "bc", "nobody": "c"}),
+        ({"ada": "ca", "ben": "a"}, {"ada": "abc", "ben": "ab", "nobody": "b"}),
+        ({"ada": "abc"}, {"ada": "abc", "ben": "", "nobody": ""}),
+    ],
+)
+def test_a_budget_that_clients_name_counts_their_calls_alone_and_any_other_counts_all(
+    named: dict[str, str], charged: dict[str, str]
+) -> None:
+    policy = a_policy(budgets=(A, B, C), clients=some_clients(named))
+
+    found = {
+        key_id: "".join(
+            each.budget.name for each in accounts_of(a_task(), key_id=key_id, policy=policy, at_us=0)
+        )
+        for key_id in charged
+    }
+
+    assert found == charged
+
+
+def some_clients(named: dict[str, str]) -> tuple[Client, ...]:
+    return tuple(
+        Client(name=name, key_sha256=name.encode(), budgets=tuple(named.get(name, "")))
+        for name in ("ada", "ben")
+    )
+
+
+def test_a_policy_says_whose_calls_alone_a_budget_counts() -> None:
+    policy = a_policy(budgets=(A, B, C), clients=some_clients({"ada": "ab", "ben": "b"}))
+
+    assert [policy.clients_of(each) for each in (A, B, C)] == [("ada",), ("ada", "ben"), ()]
+
+
+def test_the_budgets_of_a_contract_count_its_calls_whoever_makes_them() -> None:
+    contract = Contract(name="extraction", tier="fast", budgets=(C,))
+    policy = a_policy(contract, budgets=(A,), clients=some_clients({"ada": "a"}))
+
+    charged = [accounts_of(a_task(), key_id=key_id, policy=policy, at_us=0) for key_id in ("ada", "ben")]
+
+    assert [[each.budget for each in accounts] for accounts in charged] == [[A, C], [C]]
 
 
 def test_a_budget_of_one_type_counts_no_other_calls() -> None:

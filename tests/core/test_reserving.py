@@ -13,7 +13,7 @@ from tierwise.core.call import Call
 from tierwise.core.changes import REMOVED
 from tierwise.core.decision import Refusal, Why
 from tierwise.core.planning import Plan, Refused, plan
-from tierwise.core.policy import Budget, Contract, Mode, Policy, Tier, WhenShort, cap_floor
+from tierwise.core.policy import Budget, Client, Contract, Mode, Policy, Tier, WhenShort, cap_floor
 from tierwise.core.reserving import Asked, Asking, NextTry, ask, explain, granted, is_counted, next_try
 from tierwise.core.settlement import describe
 from tierwise.core.tasks import name_task
@@ -92,6 +92,16 @@ def test_a_call_is_counted_where_its_type_has_a_budget_of_its_own() -> None:
 
     assert is_counted(planned(a_call("task/extraction"), a_policy(own)))
     assert not is_counted(planned(a_call(), a_policy(own)))
+
+
+def test_a_call_is_counted_where_a_budget_counts_its_clients_calls() -> None:
+    client = Client(name="ada", key_sha256=b"", budgets=(HARD.name,))
+    policy = replace(extraction(HARD), clients=(client,))
+    plan = planned(a_call("task/extraction"), policy)
+
+    assert is_counted(plan, "ada")
+    assert not is_counted(plan, "ben")
+    assert not is_counted(plan)
 
 
 def test_an_undeclared_or_observed_call_is_not_counted_by_the_limit_of_a_type() -> None:

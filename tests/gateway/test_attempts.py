@@ -150,11 +150,11 @@ def test_the_providers_wait_is_kept_and_one_that_is_too_long_is_passed_on(path: 
     [
         (UpstreamUnreachable(why="refused"), "", 3, 0),
         (UpstreamDropped(why="closed"), "", 3, None),
-        (UpstreamTimeout(why="late"), "", 1, None),
-        (UpstreamTimeout(why="late"), "[upstream]\nretry_timeouts = true", 3, None),
+        (UpstreamTimeout(why="late"), "", 3, None),
+        (UpstreamTimeout(why="late"), "[upstream]\nretry_timeouts = false", 1, None),
     ],
 )
-def test_where_there_is_no_reply_what_may_be_billed_twice_is_tried_once_unless_the_policy_says_so(
+def test_where_there_is_no_reply_another_is_asked_for_and_what_may_be_billed_stays_unknown(
     path: Path, no_reply: Any, policy: str, tries: int, cost: int | None
 ) -> None:
     played = play(path, Transcript(no_reply=no_reply), policy=policy)
@@ -165,15 +165,28 @@ def test_where_there_is_no_reply_what_may_be_billed_twice_is_tried_once_unless_t
 
 def test_each_attempt_is_reserved_and_settled_by_itself(path: Path) -> None:
     unbilled = play(path, OVERLOADED, WHOLE, policy=BUDGET)
-    unknown = play(path.with_name("b"), Transcript(no_reply=UpstreamDropped(why="")), WHOLE, policy=BUDGET)
+    dropped = play(path.with_name("b"), Transcript(no_reply=UpstreamDropped(why="")), WHOLE, policy=BUDGET)
+    late = play(path.with_name("c"), Transcript(no_reply=UpstreamTimeout(why="")), WHOLE, policy=BUDGET)
     spent = 1000 * 100 + 200 * 500
 
-    for played, kept in ((unbilled, 0), (unknown, 1)):
+    for played, kept in ((unbilled, 0), (dropped, 1), (late, 1)):
         balance = played.budgets.balance("all|lifetime")
         assert (balance.posted_nanos, balance.pending_nanos * 2) == (spent, balance.reserved_nanos * kept)
         assert balance.reserved_nanos + balance.overrun_nanos == (
             balance.pending_nanos + balance.posted_nanos + balance.released_nanos
         )
+
+
+def test_an_attempt_for_which_the_kept_worst_case_of_a_late_one_leaves_no_room_is_not_sent(
+    path: Path,
+) -> None:
+    tight = BUDGET.replace('"1"', '"0.0005"') + 'when_short = ["refuse"]\npending_share = 100\n'
+    played = play(path, Transcript(no_reply=UpstreamTimeout(why="late")), WHOLE, policy=tight)
+
+    assert (played.got.status, len(played.requests)) == (429, 1)
+    assert played.column("attempt", "error", "cost_nanos") == [(1, "timeout", None), (2, "budget", 0)]
+    balance = played.budgets.balance("all|lifetime")
+    assert (balance.posted_nanos, balance.pending_nanos) == (0, balance.reserved_nanos)
 
 
 def test_a_retry_stays_on_its_tier_unless_the_contract_names_a_fallback(path: Path) -> None:

@@ -20,7 +20,8 @@ from tierwise.config import Book
 from tierwise.core.ledger import Paired
 from tierwise.engine import auditor
 from tierwise.engine.auditor import Auditor
-from tierwise.engine.budgets import LocalBudgets
+from tierwise.engine.batches import BatchDesk
+from tierwise.engine.budgets import LocalBudgets, Warnings
 from tierwise.engine.clock import call_ids, now_us
 from tierwise.engine.desk import Desk
 from tierwise.engine.ledger import LoopLedger
@@ -310,14 +311,18 @@ def test_the_ledger_is_read_only_once_a_type_is_shadowed(
     async def talk() -> None:
         ledger = LoopLedger(open_ledger(tmp_path / "ledger"), asyncio.get_running_loop())
         desk = Desk(PLAIN, conversations=Conversations(), clock=now_us, new_id=call_ids())
+        budgets = LocalBudgets(MemoryBudgets())
         made = Auditor(
             desk=desk,
             upstream=MemoryUpstream(always),
             ledger=ledger,
-            budgets=LocalBudgets(MemoryBudgets()),
+            budgets=budgets,
             clock=now_us,
             new_id=call_ids(),
             read=read,
+            batches=BatchDesk(
+                desk=desk, ledger=ledger, budgets=budgets, warnings=Warnings(), read=read, clock=now_us
+            ),
         )
         running = asyncio.create_task(made.run())
         await made.ready.wait()

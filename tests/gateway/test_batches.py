@@ -11,6 +11,7 @@ from typing import Any
 import anthropic
 import pytest
 
+from support import postgres
 from support.asgi import Got, call, gateway_in_memory
 from support.gateways import RunningGateway, running_gateway
 from support.plays import calls
@@ -34,10 +35,12 @@ def gateway(tmp_path: Path, sandbox: Running) -> Iterator[RunningGateway]:
 
 
 EXTRACTORS_KEY = "twk_of-the-extractors"
-CLIENTS = "".join(
-    f'[[clients]]\nname = "{name}"\ntask_types = ["{types}"]\nkey_sha256 = "{sha256(key.encode()).hexdigest()}"\n'
-    for name, types, key in (("extractors", "extraction", EXTRACTORS_KEY), ("others", "*", "twk_of-others"))
-)
+CLIENTS = f"""
+[[clients]]
+name = "extractors"
+task_types = ["extraction"]
+key_sha256 = "{sha256(EXTRACTORS_KEY.encode()).hexdigest()}"
+"""
 
 ClientOf = Callable[..., Any]
 """Any type, for the SDK's own wants arguments that are spelled out."""
@@ -197,11 +200,6 @@ def test_a_client_makes_batches_of_its_task_types_and_sees_those_among_the_model
         made = client.messages.batches.create(requests=[item("c")])
         list(client.messages.batches.results(made.id))
 
-        others = client_of(gateway.base_url, "twk_of-others")
-        with pytest.raises(anthropic.PermissionDeniedError, match="may make calls of its task types"):
-            others.messages.batches.retrieve(made.id)
-        with pytest.raises(anthropic.PermissionDeniedError, match="may make calls of its task types"):
-            client.messages.batches.list()
         assert [(call["custom_id"], call["key_id"]) for call in gateway.calls()] == [("c", "extractors")]
         assert [model.id for model in client.models.list() if model.id.startswith("task/")] == [
             "task/extraction"
@@ -235,6 +233,75 @@ def test_a_batch_is_settled_by_another_process_after_the_first_was_killed(
     assert (pending >= bill, posted) == (True, 0)
     assert totals(tmp_path / "ledger.sqlite3") == (bill, 0)
     assert breaches(tmp_path / "ledger.sqlite3") == 0
+
+
+def test_results_are_settled_by_another_gateway_on_the_same_postgresql(
+    tmp_path: Path, sandbox: Running, client_of: ClientOf
+) -> None:
+    folders = [tmp_path / name for name in ("first", "second")]
+    for folder in folders:
+        folder.mkdir()
+    with postgres.running() as server:
+        ledger = server.new_database()
+        with served_gateway(folders[0], sandbox.base_url, ledger=ledger) as first:
+            made = client_of(first.http.base_url).messages.batches.create(requests=a_mixed_batch(30))
+            first.stop()
+        posted, pending = totals(ledger)
+        with served_gateway(folders[1], sandbox.base_url, ledger=ledger) as second:
+            list(client_of(second.http.base_url).messages.batches.results(made.id))
+            second.stop()
+
+        bill = sandbox.billing()["total_nanos"]
+        assert (pending >= bill, posted) == (True, 0)
+        assert totals(ledger) == (bill, 0)
+        assert breaches(ledger) == 0
+
+
+def test_a_batch_that_is_deleted_before_its_results_are_fetched_keeps_its_worst_case(
+    gateway: RunningGateway, client_of: ClientOf
+) -> None:
+    batches = client_of(gateway.base_url).messages.batches
+    made = batches.create(requests=[item("a"), item("b")])
+    batches.retrieve(made.id)
+    before = totals(gateway.ledger_path)
+
+    assert batches.delete(made.id).id == made.id
+    with pytest.raises(anthropic.NotFoundError):
+        batches.retrieve(made.id)
+
+    assert totals(gateway.ledger_path) == before
+    assert [call["ending"] for call in gateway.calls()] == [None, None]
+    assert breaches(gateway.ledger_path) == 0
+
+
+def test_the_async_sdk_does_with_batches_what_there_is_to_do(
+    gateway: RunningGateway, sandbox: Running
+) -> None:
+    async def play() -> tuple[Any, ...]:
+        async with anthropic.AsyncAnthropic(
+            base_url=gateway.base_url, api_key="any", max_retries=0
+        ) as client:
+            batches = client.messages.batches
+            made = await batches.create(requests=[item("a"), item("b", "task/synthesis")])
+            held = await batches.create(requests=[item("c")], extra_headers={"x-sandbox-batch": "hold"})
+            retrieved = await batches.retrieve(made.id)
+            canceled = await batches.cancel(held.id)
+            listed = [batch.id async for batch in batches.list(limit=1)]
+            results = {line.custom_id: line.result.type async for line in await batches.results(made.id)}
+            none = [line.result.type async for line in await batches.results(held.id)]
+            deleted = await batches.delete(made.id)
+            assert listed == [held.id, made.id]
+            assert deleted.id == made.id
+            return retrieved.processing_status, canceled.processing_status, results, none
+
+    assert asyncio.run(play()) == (
+        "ended",
+        "canceling",
+        {"a": "succeeded", "b": "succeeded"},
+        ["canceled"],
+    )
+    assert totals(gateway.ledger_path) == (sandbox.billing()["total_nanos"], 0)
+    assert breaches(gateway.ledger_path) == 0
 
 
 @pytest.mark.parametrize(

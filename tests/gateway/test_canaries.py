@@ -7,8 +7,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
+from http.client import IncompleteRead
 from pathlib import Path
 from typing import Any, Final
 
@@ -88,6 +89,13 @@ async def a_provider(peer: Peer, server: Server) -> None:
 
 def reply_to(heard: bytes) -> tuple[bytes, bytes]:
     """Content type and body of a reply that is whole."""
+    if b" /v1/messages/batches/msgbatch_1/results " in heard:
+        result = b'{"custom_id":"a","result":{"type":"succeeded","message":%b}}\n' % message()
+        return b"application/x-jsonl", result
+    if b" /v1/messages/batches" in heard:
+        named = b'"id":"msgbatch_1"'
+        listed = b"GET /v1/messages/batches " in heard
+        return b"application/json", b'{"data":[{%b}]}' % named if listed else b"{%b}" % named
     if b'"stream":true' in heard.replace(b" ", b""):
         return b"text/event-stream", CHAT_EVENTS
     return b"application/json", CHAT_REPLY if heard.startswith(b"POST /v1/chat") else message()
@@ -176,7 +184,7 @@ def every_kind_of_call(at: Running) -> Iterator[Answer]:
     yield post(KEY, json.dumps({**BODY, "max_tokens": CLIENT}).encode())
     yield post(KEY, json.dumps({**BODY, CLIENT: [], "messages": CLIENT}).encode())
     yield post(KEY, json.dumps({**BODY, "model": "task/nothing"}).encode())
-    yield post(KEY, path="/v1/messages/batches")
+    yield from every_kind_of_batch(at)
     yield post(KEY, path="/v1/messages/count_tokens")
     yield post({**KEY, "x-how": "cut"})
     yield post({**KEY, "x-how": "drop"})
@@ -186,6 +194,29 @@ def every_kind_of_call(at: Running) -> Iterator[Answer]:
     yield at.send("GET", "/tierwise/health", headers=STRANGER)
     yield at.send("GET", "/tierwise/meters", headers=KEY)
     yield at.send("GET", f"/nowhere?key={CANARY}", headers=KEY)
+
+
+def every_kind_of_batch(at: Running) -> Iterator[Answer]:
+    """A batch's whole life, and what fails of it."""
+    batches = "/v1/messages/batches"
+    one = json.dumps({"requests": [{"custom_id": "a", "params": BODY}]}).encode()
+
+    def ask(method: str, path: str, headers: dict[str, str], body: bytes = b"") -> Answer:
+        return at.send(method, batches + path, body, {**VERSION, **headers})
+
+    yield ask("POST", "", {**KEY, "Cookie": f"session={CANARY}-cookie"}, one)
+    yield ask("POST", "/msgbatch_1/cancel", KEY)
+    yield from (ask("GET", path, KEY) for path in ("", "/msgbatch_1", "/msgbatch_1/results"))
+    yield ask("DELETE", "/msgbatch_1", {"AUTHORIZATION": f"bearer {CLIENT}"})
+    for headers in (STRANGER, {"x-api-key": CALLER}, {"x-api-key": OTHER}):
+        yield from (ask("GET", path, headers) for path in ("", "/msgbatch_1", "/msgbatch_1/results"))
+        yield ask("POST", "", headers, one)
+    yield ask("POST", "", KEY, json.dumps({CLIENT: [], "requests": CLIENT}).encode())
+    yield ask("POST", "", KEY, json.dumps({"requests": [{"custom_id": "a", "params": CLIENT}]}).encode())
+    yield ask("POST", "", {**KEY, "x-how": "cut"}, one)
+    yield ask("POST", "", {**KEY, "x-how": "drop"}, one)
+    with suppress(IncompleteRead):
+        ask("GET", "/msgbatch_1/results", {**KEY, "x-how": "cut"})
 
 
 def every_kind_of_openai_call(at: Running) -> Iterator[Answer]:
@@ -218,7 +249,7 @@ def test_no_secret_is_in_anything_that_the_gateway_writes_or_says(tmp_path: Path
         answers = list(every_kind_of_call(at))
         echoed = [
             at.send("POST", path, json.dumps(BODY).encode(), {**KEY, "x-how": "echo"})
-            for path in ("/v1/messages", "/v1/chat/completions")
+            for path in ("/v1/messages", "/v1/chat/completions", "/v1/messages/batches/msgbatch_1/cancel")
         ]
         eventually(lambda: warned(provider), until=bool)
         command_line = Path(f"/proc/{pid}/cmdline").read_bytes()

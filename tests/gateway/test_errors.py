@@ -99,7 +99,7 @@ def dropped(path: Path) -> Got:
 
 def timeout(path: Path) -> Got:
     provider = Transcript(no_reply=UpstreamTimeout(why="no reply"))
-    return ask(gateway_in_memory(path, provider), lambda app: post(app, MESSAGE))
+    return ask(gateway_in_memory(path, provider, policy=limited(NO_RETRIES)), lambda app: post(app, MESSAGE))
 
 
 def ledger(path: Path) -> Got:

@@ -163,8 +163,27 @@ def test_a_conversation_keeps_its_tier_when_its_turns_go_to_different_gateways(p
     assert ask(pair.first, opening) == "claude-haiku-5-5"
     extraction_goes_to_the_middle_tier(pair)
 
+    assert batched(pair.second, later, [later[2]]) == {"0": "claude-haiku-5-5", "1": "claude-sonnet-5-5"}
     assert ask(pair.second, *later) == "claude-haiku-5-5"
     assert ask(pair.second, {"role": "user", "content": "Which court?"}) == "claude-sonnet-5-5"
+
+
+def batched(gateway: ServedGateway, *conversations: list[dict[str, str]]) -> dict[str, str]:
+    """Make a batch of items that go on with conversations, and return which model answered each."""
+    requests = [
+        {
+            "custom_id": str(place),
+            "params": {"model": "task/extraction", "max_tokens": 100, "messages": messages},
+        }
+        for place, messages in enumerate(conversations)
+    ]
+    headers = {"x-api-key": "k", "anthropic-version": "2023-06-01", "x-tierwise-run-id": "run-of-turns"}
+    batches, body = "/v1/messages/batches", json.dumps({"requests": requests}).encode()
+    made = answered(gateway.http.send("POST", batches, body, headers))["id"]
+    answered(gateway.http.send("GET", f"{batches}/{made}", headers=headers))
+    results = gateway.http.send("GET", f"{batches}/{made}/results", headers=headers).body.splitlines()
+    lines = [json.loads(line) for line in results]
+    return {line["custom_id"]: line["result"]["message"]["model"] for line in lines}
 
 
 def answered(answer: Answer) -> dict[str, Any]:

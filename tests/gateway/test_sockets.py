@@ -123,12 +123,30 @@ def test_a_reply_without_a_body_passes(tmp_path: Path, reply: bytes) -> None:
 
 
 def test_a_provider_that_does_not_answer_in_time_is_answered_for(tmp_path: Path) -> None:
-    with before(once(b"", then=silence), tmp_path, read_timeout="1s") as (gateway, _):
+    with before(once(b"", then=silence), tmp_path, read_timeout="1s", retries=0) as (gateway, _):
         answer = gateway.http.send("POST", "/v1/messages", RAW)
         (recorded,) = gateway.calls()
 
     assert (answer.status, answer.headers["x-should-retry"]) == (504, "false")
     assert (recorded["error"], recorded["cost_nanos"]) == ("timeout", None)
+
+
+def test_a_provider_that_is_silent_at_first_is_asked_again_and_its_reply_is_the_callers(
+    tmp_path: Path,
+) -> None:
+    async def silent_at_first(peer: Peer, server: Server) -> None:
+        while True:
+            server.requests.append(await peer.request())
+            if len(server.requests) == 1:
+                return await silence(peer, server)
+            await peer.say(replying(message()))
+
+    with before(silent_at_first, tmp_path, read_timeout="1s", retry_for="1s") as (gateway, server):
+        answer = gateway.http.send("POST", "/v1/messages", RAW)
+        recorded = gateway.calls()
+
+    assert (answer.status, answer.headers["x-tierwise-attempt"], len(server.requests)) == (200, "2", 2)
+    assert [(call["error"], call["cost_nanos"]) for call in recorded] == [("timeout", None), (None, 200_000)]
 
 
 def test_a_stream_that_falls_silent_is_broken_off_and_closed_at_the_provider(tmp_path: Path) -> None:

@@ -237,6 +237,7 @@ async def gateway_in_memory(
     intake: Intake | None = None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     auditors: list[Auditor] | None = None,
+    gather_s: float = 0.01,
 ) -> AsyncGenerator[Gateway]:
     """The real app, over a provider in memory and a real ledger in a file; one that audits adds its auditor."""
     upstream = (
@@ -284,7 +285,10 @@ async def gateway_in_memory(
                 clock=now_us,
                 new_id=new_id,
                 read=lambda: read_ledger(ledger_path),
+                batches=made.batches,
                 retry_s=0,
+                gather_s=gather_s,
+                ask_s=0.01,
             )
             auditing = asyncio.create_task(made.auditor.run())
             await made.auditor.ready.wait()

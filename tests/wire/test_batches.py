@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tierwise.errors import MalformedRequest
-from tierwise.wire.batches import Lines, at_this_address, created_id, read_batch, read_result, rewritten
+from tierwise.wire.batches import (
+    Lines,
+    at_this_address,
+    batch_of,
+    created_id,
+    has_ended,
+    message_of,
+    read_batch,
+    read_result,
+    rewritten,
+)
 
 RAW = b'{ "requests": [ {"custom_id":"a", "params": {"x":1}, "later": 2}, {"custom_id":"b","params":{}} ], "more":[1] }'
 
@@ -121,3 +131,33 @@ def test_results_are_fetched_where_the_batch_was_asked_for() -> None:
         b'{"id":"m","results_url": "/v1/messages/batches/m/results","x":"https://a/v1/"}'
     )
     assert at_this_address(b'{"results_url":null}') == b'{"results_url":null}'
+
+
+def test_a_batch_is_made_of_params_as_they_are() -> None:
+    body = read_batch(batch_of({"a": b'{"model": "m"}', "b": b"{}"}))
+
+    assert [(item.custom_id, item.params) for item in body.items] == [("a", b'{"model": "m"}'), ("b", b"{}")]
+
+
+@pytest.mark.parametrize(
+    ("raw", "ended"),
+    [
+        (b'{"processing_status": "ended"}', True),
+        (b'{"processing_status": "in_progress"}', False),
+        (b"no", False),
+    ],
+)
+def test_a_batch_tells_whether_the_provider_is_through_with_it(raw: bytes, *, ended: bool) -> None:
+    assert has_ended(raw) == ended
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b'{"custom_id": "a", "result": {"type": "succeeded", "message": {"x": 1}}}', ("a", b'{"x": 1}')),
+        (b'{"custom_id": "a", "result": {"type": "expired"}}', None),
+        (b"no", None),
+    ],
+)
+def test_only_a_succeeded_item_has_a_message(line: bytes, message: tuple[str, bytes] | None) -> None:
+    assert message_of(line) == message

@@ -107,6 +107,8 @@ def _facts(account: Account) -> Iterator[tuple[str, str]]:
     yield "whose", whose(account)
     if account.key_id is not None:
         yield "key", account.key_id
+    if account.clients:
+        yield "clients", f"{', '.join(account.clients)}: their calls alone"
     ends = "" if account.ends_us is None else f", ends {moment(account.ends_us):%Y-%m-%d %H:%M} UTC"
     yield "window", f"{account.window}{ends}"
     yield "limit", _limit_told(account)

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import typer
 
 from tierwise.cli.report import dollars
-from tierwise.core.budgets import CALLS_MARK, PENDING_MARK, AccountRef, accounts_of, span
+from tierwise.core.budgets import CALLS_MARK, PENDING_MARK, AccountRef, account_of, span
 from tierwise.core.policy import Budget, Policy, Scope, Window
 from tierwise.core.tasks import Declared, TaskRef
 from tierwise.engine.budgets import amount as in_unit
@@ -38,6 +38,8 @@ class Account:
     current: bool
     """False where its window has ended."""
     totals: AccountTotals
+    clients: tuple[str, ...] = ()
+    """Whose calls alone its budget counts; empty: everybody's."""
 
     @property
     def key_id(self) -> str | None:
@@ -92,7 +94,7 @@ def accounts_in(totals: Iterable[AccountTotals], policy: Policy, *, at_us: int) 
     """
     budgets = budgets_of(policy)
     order = {budget.name: place for place, budget in enumerate(budgets)}
-    accounts = [_account(account, budgets, policy.time_zone, at_us) for account in totals]
+    accounts = [_account(account, budgets, policy, at_us) for account in totals]
     return sorted(
         accounts,
         key=lambda account: (
@@ -116,6 +118,7 @@ def account_json(account: Account) -> dict[str, Any]:
         "key_id": account.key_id,
         "run_id": account.run_id,
         "value": account.value,
+        "clients": list(account.clients),
         "pending_of": account.pending_of,
         "window": account.window,
         **amount_json(account, "limit", account.limit),
@@ -216,16 +219,17 @@ def check_name(name: str, accounts: Iterable[Account], policy: Policy) -> None:
         raise typer.BadParameter(f"there is no budget {name!r}{hint}", param_hint="NAME")
 
 
-def _account(totals: AccountTotals, budgets: Sequence[Budget], time_zone: str, at_us: int) -> Account:
+def _account(totals: AccountTotals, budgets: Sequence[Budget], policy: Policy, at_us: int) -> Account:
     pending_of, key = _unmarked(totals.key)
     counts = "calls" if key.startswith(CALLS_MARK) else "usd"
     name, *names, label = key.removeprefix(CALLS_MARK).split("|")
     window = _WINDOWS[len(label)]
     terms = (name, window, counts, len(names))
-    ends_us = _end(window, label, time_zone)
+    ends_us = _end(window, label, policy.time_zone)
+    budget = next((each for each in budgets if _terms(each) == terms), None)
     return Account(
         name=name,
-        budget=next((each for each in budgets if _terms(each) == terms), None),
+        budget=budget,
         counts=counts,
         names=tuple(map(unquote, names)),
         pending_of=pending_of,
@@ -233,6 +237,7 @@ def _account(totals: AccountTotals, budgets: Sequence[Budget], time_zone: str, a
         ends_us=ends_us,
         current=ends_us is None or at_us < ends_us,
         totals=totals,
+        clients=() if budget is None else policy.clients_of(budget),
     )
 
 
@@ -318,7 +323,7 @@ def _new(wanted: Wanted, accounts: Sequence[Account], policy: Policy, at_us: int
         released_nanos=0,
         overrun_nanos=0,
     )
-    return _account(nothing, (budget,), policy.time_zone, at_us)
+    return _account(nothing, (budget,), policy, at_us)
 
 
 def _key_id(budget: Budget, wanted: Wanted, accounts: Sequence[Account], policy: Policy) -> str:
@@ -362,11 +367,14 @@ def _ref(budget: Budget, wanted: Wanted, key_id: str, policy: Policy, at_us: int
         run_id=value if scope == "run" else wanted.run or None,
         agent=value if scope == "agent" else None,
     )
-    refs = accounts_of(task, key_id=key_id, policy=policy, at_us=at_us)
-    found = next((ref for ref in refs if ref.budget is budget and not ref.pending_only), None)
-    if found is None:
+    if budget.only not in {None, task.type}:
         raise typer.BadParameter(f"{budget.name} counts calls of {budget.only} alone", param_hint="--value")
-    return found
+    clients = policy.clients_of(budget)
+    if clients and key_id not in {"", *clients}:
+        raise typer.BadParameter(
+            f"{budget.name} counts calls of the clients {', '.join(clients)} alone", param_hint="--key"
+        )
+    return account_of(budget, task, key_id=key_id, time_zone=policy.time_zone, at_us=at_us)
 
 
 def _incomplete(budget: Budget, missing: str) -> typer.BadParameter:

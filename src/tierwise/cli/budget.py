@@ -247,6 +247,9 @@ def _remarks(
             yield f"{known.name}: no calls{when}; its limit is {in_unit(known.counts, known.limit)}."
         elif not known.hard:
             yield f"{known.name} only warns: it refuses no call."
+        clients = policy.clients_of(known)
+        if clients:
+            yield f"{known.name} counts the calls of {', '.join(clients)} alone."
     if not accounts and not budgets:
         yield "No budgets: the policy has no [[budgets]]."
 

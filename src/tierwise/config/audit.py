@@ -24,6 +24,7 @@ def read_audit(top: Section) -> Audit:
         sample=found.take(keys.SAMPLE) or plain.sample,
         error=found.take(keys.ERROR) or plain.error,
         autopilot=found.take(keys.AUTOPILOT) or plain.autopilot,
+        by_batch=found.take(keys.BY_BATCH) or plain.by_batch,
     )
 
 

@@ -73,6 +73,14 @@ AUTOPILOT: Final[Key[bool]] = Key(
     example="true",
     absent="false",
 )
+BY_BATCH: Final[Key[bool]] = Key(
+    name="by_batch",
+    kind=Flag(),
+    meaning="Whether the audit's calls are gathered for an hour and sent as a Message Batch, at half price. A pair is "
+    "then there once the provider is through with the batch, within a day.",
+    example="true",
+    absent="false: they are made at once",
+)
 TYPE_AUTOPILOT: Final[Key[bool]] = Key(
     name="autopilot",
     kind=Flag(),
@@ -94,7 +102,7 @@ AUDIT: Final = Table(
     name="audit",
     shape="one",
     meaning="What comparing tiers may cost. It costs nothing as long as no task type has `shadow = true`.",
-    keys=(SHARE, MOST_OF_DAY, CREDIT, SAMPLE, ERROR, AUTOPILOT),
+    keys=(SHARE, MOST_OF_DAY, CREDIT, SAMPLE, ERROR, AUTOPILOT, BY_BATCH),
     example="[audit]\nshare = 2\nsample = 10\n",
     planned=("judge",),
 )

@@ -33,7 +33,7 @@ def check(draft: Draft, prices: PriceBook, notes: Notes) -> None:
         if rule is not None:
             _check_rule(index, rule, draft, notes)
     check_budgets(draft, notes)
-    check_clients(draft.clients, draft.contracts, notes)
+    check_clients(draft, notes)
     _check_order(tiers, prices, notes)
     _check_default(draft, notes)
 

@@ -1,4 +1,4 @@
-"""The keys of `[[clients]]`, described once: who may call, and for which task types."""
+"""The keys of `[[clients]]`, described once: who may call, for which task types, and on which budgets."""
 
 import re
 from dataclasses import dataclass
@@ -50,6 +50,30 @@ class Patterns:
         return {"type": "array", "items": Pattern().schema()}
 
 
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Names, at least one."""
+
+    noun: str = 'a list of names such as ["team-a", "all-month"]'
+
+    def read(self, value: object) -> tuple[str, ...] | Misfit:
+        """Return the names."""
+        members = as_list(value)
+        if not members:
+            return misfit(self.noun, value, f'write ["{value}"]' if isinstance(value, str) else None)
+        names: list[str] = []
+        for member in members:
+            name = Name().read(member)
+            if isinstance(name, Misfit):
+                return name
+            names.append(name)
+        return tuple(names)
+
+    def schema(self) -> dict[str, Any]:
+        """Return its JSON Schema."""
+        return {"type": "array", "items": Name().schema(), "minItems": 1}
+
+
 _DIGEST: Final = re.compile(r"[0-9A-Fa-f]{64}")
 
 CLIENT_NAME: Final[Key[str]] = Key(
@@ -82,6 +106,14 @@ CLIENT_UNDECLARED: Final[Key[bool]] = Key(
     example="true",
     absent="`true` where `task_types` is absent, else `false`",
 )
+CLIENT_BUDGETS: Final[Key[tuple[str, ...]]] = Key(
+    name="budgets",
+    kind=Names(),
+    meaning="The budgets, by their names, that count the client's calls. A budget that clients name counts their calls "
+    "and nobody else's; one that none names counts everybody's, and so do the budgets of task types.",
+    example='["team-a", "all-month"]',
+    absent="those that no client names",
+)
 CLIENT_NOTE: Final[Key[str]] = Key(
     name="note",
     kind=Text(),
@@ -97,12 +129,15 @@ CLIENTS: Final = Table(
     "or as a bearer token in `authorization`; it is replaced on the way to the provider by the gateway's own, so "
     "the gateway needs `ANTHROPIC_API_KEY` or `ANTHROPIC_API_KEY_FILE`. In process, without a gateway, there are "
     "no clients.",
-    keys=(CLIENT_NAME, KEY_SHA256, CLIENT_TYPES, CLIENT_UNDECLARED, CLIENT_NOTE),
+    keys=(CLIENT_NAME, KEY_SHA256, CLIENT_TYPES, CLIENT_UNDECLARED, CLIENT_BUDGETS, CLIENT_NOTE),
     example='[[clients]]\nname = "nightly-jobs"\n'
     'key_sha256 = "8ed3f6ad685b959ead7022518e1af76cd816f8e8ec7ccdda1ed4018e8f2223f8"\n'
     'task_types = ["extraction"]\n',
     elsewhere=(
         ("key", "a key is stored nowhere: write key_sha256, which `tierwise client-key NAME` prints"),
-        ("budget", 'write [[budgets]] with scope = "key": each client has its own account there'),
+        (
+            "budget",
+            'write budgets = ["NAME"]; of one with scope = "key" each client has an account of its own',
+        ),
     ),
 )

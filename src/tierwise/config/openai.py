@@ -71,7 +71,7 @@ def _upstream(found: Section) -> Upstream | None:
         read_timeout_s=float(read_s or plain.read_timeout_s),
         retries=plain.retries if retries is None else retries,
         retry_for_s=retry_for or plain.retry_for_s,
-        retry_timeouts=retry_timeouts or False,
+        retry_timeouts=retry_timeouts is not False,
         cap_field=cap_field or plain.cap_field,
     )
 

@@ -308,7 +308,7 @@ def _upstream(top: Section) -> Upstream:
         fallback_urls=found.take(retry_keys.FALLBACK_URLS) or (),
         retries=plain.retries if retries is None else retries,
         retry_for_s=found.take(retry_keys.RETRY_FOR) or plain.retry_for_s,
-        retry_timeouts=found.take(retry_keys.RETRY_TIMEOUTS) or False,
+        retry_timeouts=found.take(retry_keys.RETRY_TIMEOUTS) is not False,
         client=found.take(keys.CLIENT) or plain.client,
     )
 

@@ -19,16 +19,16 @@ RETRIES: Final[Key[int]] = Key(
     name="retries",
     kind=Whole(what="retries", least=0, most=10),
     meaning="How often a call is made again that fails before its reply begins: 429, 500, 502, 503, 504, 529, no "
-    "connection, or one that broke. Each is a call of its own in the ledger. After the last one the caller is told "
-    "not to try again; 0 leaves all retries to it.",
+    "connection, one that broke, or silence. Each is a call of its own in the ledger. After the last one the caller is "
+    "told not to try again; 0 leaves all retries to it.",
     example="3",
     absent="2",
 )
 RETRY_FOR: Final[Key[int]] = Key(
     name="retry_for",
     kind=Duration(),
-    meaning="How long after its call was read the last retry may begin. A provider that asks for a longer wait is "
-    "passed on as it is.",
+    meaning="How long after its call was read the last retry may begin, without the silence that ended in a "
+    "`read_timeout`. A provider that asks for a longer wait is passed on as it is.",
     example='"1m"',
     absent='"30s"',
 )
@@ -36,9 +36,9 @@ RETRY_TIMEOUTS: Final[Key[bool]] = Key(
     name="retry_timeouts",
     kind=Flag(),
     meaning="Whether a call is made again that the provider did not begin to answer within `read_timeout`. The "
-    "provider may bill both.",
-    example="true",
-    absent="false",
+    "provider may bill both: what was set aside for the first is kept.",
+    example="false",
+    absent="true",
 )
 ON_TRUNCATION: Final[Key[OnTruncation]] = Key(
     name="on_truncation",

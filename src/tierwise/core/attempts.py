@@ -4,9 +4,9 @@ Each attempt is a call of its own, with its own reservation and its own entries;
 
 A call that failed before its reply began goes again to the same tier: to the policy's next address at once, or to one
 that was tried already after a wait, the provider's own or else half a second, doubled each time up to eight, with up
-to a quarter taken off by lot. Whatever may have been billed is tried again only where a policy says so, with one
-exception: a dropped connection mostly was idle too long and carried nothing. Where its own tier keeps failing, a new
-conversation may go to the tier that its contract names as fallback.
+to a quarter taken off by lot. What may have been billed, a dropped connection or a provider that was silent for too
+long, is tried again too, and its reservation is kept at its worst case; a policy may leave the silent ones out. Where
+its own tier keeps failing, a new conversation may go to the tier that its contract names as fallback.
 
 A whole reply that was cut by its cap is tried once more with a larger one, where its contract says so.
 """
@@ -39,7 +39,7 @@ class Attempt:
     retries: int = 0
     """How many more may be made on this tier."""
     until_us: int = 0
-    """No retry begins later, in microseconds since 1970 UTC."""
+    """No retry begins later, in microseconds since 1970 UTC; a timeout puts it off by the silence before it."""
     is_new: bool = False
     """Whether its conversation had no tier before the request, so that it may be moved."""
     lengthens: bool = False
@@ -109,6 +109,9 @@ def after_failure(failure: Failure, *, plan: Plan, attempt: Attempt, call_id: st
     upstream = plan.policy.upstream
     if not attempt.tries_again or not _is_worth_it(failure, upstream):
         return None
+    if failure.error == "timeout":
+        silence_us = round(upstream.read_timeout_s * 1_000_000)
+        attempt = replace(attempt, until_us=attempt.until_us + silence_us)
     wait_us = _wait_us(failure, attempt.number, upstream, call_id)
     waits = at_us + wait_us <= attempt.until_us
     if attempt.retries and waits:

@@ -231,9 +231,10 @@ def cost_on(key: str, nanos: Nanos) -> Nanos:
 def accounts_of(task: TaskRef, *, key_id: str, policy: Policy, at_us: int) -> tuple[AccountRef, ...]:
     """Return the accounts that a call is charged to, in the order of the policy's budgets.
 
-    The budgets are the policy's, then those of the contract. The accounts of a run, an agent and a task are within
-    the caller's key, so that no name of the caller's choosing reaches another key's. Calls without such a name share
-    one account of their key. A budget that bounds what one key may have pending has an account more for that.
+    The budgets are those of the policy that count the key's calls, then those of the contract. The accounts of a run,
+    an agent and a task are within the caller's key, so that no name of the caller's choosing reaches another key's.
+    Calls without such a name share one account of their key. A budget that bounds what one key may have pending has an
+    account more for that.
 
     Args:
         task: the task that the call belongs to.
@@ -242,11 +243,13 @@ def accounts_of(task: TaskRef, *, key_id: str, policy: Policy, at_us: int) -> tu
         at_us: when the call was read, in microseconds since 1970 UTC.
     """
     contract = policy.contracts.get(task.type) if task.type is not None else None
-    budgets = policy.budgets if contract is None else (*policy.budgets, *contract.budgets)
+    budgets = policy.budgets_of(key_id)
+    if contract is not None:
+        budgets = (*budgets, *contract.budgets)
     accounts: list[AccountRef] = []
     for budget in budgets:
         if _is_charged(budget, task):
-            accounts.append(_account(budget, task, key_id, policy.time_zone, at_us))
+            accounts.append(account_of(budget, task, key_id=key_id, time_zone=policy.time_zone, at_us=at_us))
             if budget.pending_share < 100 and budget.hard and budget.counts == "usd":
                 accounts.append(_pending(accounts[-1], key_id))
     return tuple(accounts)
@@ -259,7 +262,16 @@ def _is_charged(budget: Budget, task: TaskRef) -> bool:
     return budget.only is None or budget.only == task.type
 
 
-def _account(budget: Budget, task: TaskRef, key_id: str, time_zone: str, at_us: int) -> AccountRef:
+def account_of(budget: Budget, task: TaskRef, *, key_id: str, time_zone: str, at_us: int) -> AccountRef:
+    """Return a budget's account for a task, whether or not the budget counts its calls.
+
+    Args:
+        budget: it.
+        task: says whose account it is, and so does `key_id`.
+        key_id: names the caller's credential, without telling it.
+        time_zone: IANA name of the zone whose calendar its window follows.
+        at_us: a moment of the window, in microseconds since 1970 UTC.
+    """
     window, ends_us = span(budget.window, at_us // _QUARTER_US, time_zone)
     names = _names(budget, task, key_id)
     return _make_account_ref(

@@ -152,6 +152,8 @@ class Client:
     """Patterns for the task types whose calls it may make; None allows all."""
     undeclared: bool = True
     """Whether it may make calls without a task type, and use what is passed through."""
+    budgets: tuple[str, ...] = ()
+    """Names of budgets that count its calls, and only those of clients that name them too."""
     note: str | None = None
     """For people: whose it is."""
 
@@ -183,6 +185,8 @@ class Audit:
     """Per cent of all claims "proven" that may be wrong."""
     autopilot: bool = False
     """Whether verdicts move calls by themselves."""
+    by_batch: bool = False
+    """Whether its calls are gathered into Message Batches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,8 +206,8 @@ class Upstream:
     retries: int = 2
     """How often a call that fails before its reply begins is made again."""
     retry_for_s: int = 30
-    """How long after its reading a call's last retry may begin, in seconds."""
-    retry_timeouts: bool = False
+    """How long after its reading a call's last retry may begin, in seconds, without silence that ended in a timeout."""
+    retry_timeouts: bool = True
     """Whether a call that the provider did not answer in time is made again, though it may bill both."""
     client: ClientName = "direct"
     """What makes the connections. Where a proxy is on the way, aiohttp does."""
@@ -255,6 +259,12 @@ class Policy:
     """The same policy for OpenAI's clients, with that family's tiers and upstream; None does not serve them."""
     version: str = ""
     """First 12 hex digits of the SHA-256 of the file's bytes: names the policy in every entry."""
+    _bound: Mapping[str | None, tuple[Budget, ...]] = field(init=False, repr=False, compare=False)
+    """By client, where it names any: what counts its calls. None: what counts all others."""
+
+    def __post_init__(self) -> None:
+        """Bind the budgets to the clients that name them, once for all calls."""
+        object.__setattr__(self, "_bound", _bound(self.budgets, self.clients))
 
     @property
     def frontier(self) -> Tier:
@@ -266,6 +276,20 @@ class Policy:
         """Whether any call is charged to an account."""
         return bool(self.budgets) or any(contract.budgets for contract in self.contracts.values())
 
+    def budgets_of(self, key_id: str) -> tuple[Budget, ...]:
+        """Return those of the policy's own budgets that count the calls of a key, in the order of the file.
+
+        A budget that clients name counts their calls alone; one that none names counts everybody's.
+
+        Args:
+            key_id: the client's name; that of a key of nobody's, or none at all, where there are no clients.
+        """
+        return self._bound.get(key_id, self._bound[None])
+
+    def clients_of(self, budget: Budget) -> tuple[str, ...]:
+        """Return the names of the clients whose calls alone a budget counts; empty where it counts everybody's."""
+        return tuple(client.name for client in self.clients if budget.name in client.budgets)
+
     def mode_of(self, contract: Contract) -> Mode:
         """The contract's own mode, else the policy's."""
         return contract.mode or self.mode
@@ -274,6 +298,16 @@ class Policy:
         """Whether verdicts move a contract's calls by themselves: only where they are compared."""
         wanted = self.audit.autopilot if contract.autopilot is None else contract.autopilot
         return wanted and contract.shadow
+
+
+def _bound(budgets: tuple[Budget, ...], clients: tuple[Client, ...]) -> dict[str | None, tuple[Budget, ...]]:
+    named = {name for client in clients for name in client.budgets}
+    whose: dict[str | None, tuple[str, ...]] = {None: ()}
+    whose |= {client.name: client.budgets for client in clients if client.budgets}
+    return {
+        key_id: tuple(each for each in budgets if each.name not in named or each.name in own)
+        for key_id, own in whose.items()
+    }
 
 
 def cap_floor(tier: Tier, contract: Contract) -> int:

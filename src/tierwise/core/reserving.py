@@ -82,10 +82,10 @@ Asked: TypeAlias = Asking | Plan | Refused
 NextTry: TypeAlias = Asking | CountFirst | Queued | Refused
 
 
-def is_counted(plan: Plan) -> bool:
-    """Whether any budget or limit looks at a call: one that is not goes without being measured."""
+def is_counted(plan: Plan, key_id: str = "") -> bool:
+    """Whether any budget or limit looks at a call of a key: one that is not goes without being measured."""
     contract = plan.policy.contracts.get(plan.task.type) if plan.task.type is not None else None
-    if plan.policy.budgets or (contract is not None and contract.budgets):
+    if plan.policy.budgets_of(key_id) or (contract is not None and contract.budgets):
         return True
     return plan.decision.acts and contract is not None and contract.max_cost_nanos is not None
 

@@ -9,35 +9,33 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from tierwise.audit.acting import Lean
 from tierwise.audit.dayplan import DayPlan
-from tierwise.audit.grading import Answer, Check, grade, read_check
 from tierwise.audit.sampling import Purpose, Sampled, sample, uniform
 from tierwise.core.changes import Change
-from tierwise.core.ledger import Act, Acted, Declared, Failed, Fault, Paired, Posted
-from tierwise.core.planning import Plan, Refused
+from tierwise.core.ledger import Act, Acted, Declared, Posted
+from tierwise.core.planning import Plan
 from tierwise.core.policy import Policy
-from tierwise.engine.budgets import AsyncBudgets, Warnings
+from tierwise.engine.batch_results import BatchResults
+from tierwise.engine.batches import BatchDesk
+from tierwise.engine.budgets import AsyncBudgets
+from tierwise.engine.candidates import Candidate
+from tierwise.engine.comparing import Comparer
 from tierwise.engine.dayplan import day_plan
 from tierwise.engine.desk import Desk, Opened, Reading
+from tierwise.engine.gathering import ASK_S, GATHER_S, Gathering
 from tierwise.engine.ledger import AsyncLedger
-from tierwise.engine.listening import Kept, ListeningCaller, SilentCaller
 from tierwise.engine.looking import look
-from tierwise.engine.purse import purses
-from tierwise.engine.relay import Caller, RelayDriver
+from tierwise.engine.purse import Purse
 from tierwise.engine.shadowing import (
-    Comparison,
-    Shadow,
     cluster_of,
     comparable,
     comparison_of,
-    shadow_call,
 )
 from tierwise.errors import LedgerError
-from tierwise.money import Nanos
 from tierwise.stores.ledger.pairs import DAY_US, evidence
 from tierwise.stores.ledger.query import Reader
 from tierwise.stores.ledger.reservations import ledger_id
@@ -51,37 +49,10 @@ ROOM: Final = 64 * 2**20
 """Bytes of requests and replies that calls in the queue, and those being compared, may hold."""
 AT_ONCE: Final = 4
 """Calls that the audit makes at the same time."""
-PURSE_AGE_US: Final = 60_000_000
-"""How old the allowance may be; a pair that it could not pay has it worked out again after `RETRY_S`."""
 RETRY_S: Final = 2.0
-RESTS_TIMES: Final = 30
-"""How many times as long a direction rests when its account refused a call: each refusal leaves an entry."""
+"""How long the audit makes no calls in a direction whose allowance is used up, or waits for a ledger, in seconds."""
 LOOK_S: Final = 60.0
 """How often claims are looked for."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """A call that is to be compared if it ends well."""
-
-    reading: Reading
-    opened: Opened
-    comparison: Comparison
-    probability: float
-    cluster: str
-    key_id: str
-    outgoing: Callable[[tuple[Change, ...]], Outgoing]
-    """Makes the request to the provider out of the changes to its body; holds the caller's credential."""
-    kept: Kept = field(default_factory=Kept)
-
-    def listen(self, caller: Caller) -> Caller:
-        """A caller that keeps the reply too."""
-        return ListeningCaller(caller, self.kept)
-
-    @property
-    def size(self) -> int:
-        """Bytes that it holds."""
-        return len(self.reading.raw) + self.kept.size
 
 
 class Auditor:
@@ -97,7 +68,10 @@ class Auditor:
         clock: Callable[[], int],
         new_id: Callable[[], str],
         read: Callable[[], Reader],
+        batches: BatchDesk,
         retry_s: float = RETRY_S,
+        gather_s: float = GATHER_S,
+        ask_s: float = ASK_S,
     ) -> None:
         """Make pairs of the calls that are offered, while `run` runs.
 
@@ -109,15 +83,14 @@ class Auditor:
             clock: tells microseconds since 1970 UTC.
             new_id: makes call ids.
             read: opens the ledger for reading.
+            batches: sees those of its calls out that go together.
             retry_s: how long the audit makes no calls in a direction whose allowance is used up, in seconds.
+            gather_s: how long calls are gathered that go together, in seconds.
+            ask_s: how often the provider is asked whether it is through with them, in seconds.
         """
-        self._retry_us = int(retry_s * 1_000_000)
         self._desk = desk
-        self._upstream = upstream
         self._ledger = ledger
-        self._budgets = budgets
         self._clock = clock
-        self._new_id = new_id
         self._read = read
         self._salt: str | None = None
         """The ledger's id, once it is known: nothing is drawn before."""
@@ -125,10 +98,27 @@ class Auditor:
         """Line, cluster and day of each pair of today and yesterday."""
         self._day = 0
         """The latest one of these."""
-        self._purses: tuple[Nanos, Nanos] = (0, 0)
-        self._purses_at_us: int | None = None
-        self._rests_until_us: dict[bool, int] = {}
-        """Until when a direction, that of calls on a dearer tier or the other, makes none: it had too little left."""
+        self._gathering = Gathering(
+            desk=batches,
+            results=partial(BatchResults, desk=desk, ledger=ledger, budgets=budgets, read=read, clock=clock),
+            upstream=upstream,
+            prices=lambda: desk.book.prices,
+            clock=clock,
+            gather_s=gather_s,
+            ask_s=ask_s,
+        )
+        self._comparer = Comparer(
+            desk=desk,
+            upstream=upstream,
+            ledger=ledger,
+            budgets=budgets,
+            purse=Purse(desk=desk, read=read, clock=clock, retry_s=retry_s, owed=self._gathering.owed_nanos),
+            batches=batches,
+            gathering=self._gathering,
+            clock=clock,
+            new_id=new_id,
+            notice=self.notice,
+        )
         self._queue: asyncio.Queue[Candidate] = asyncio.Queue(QUEUE)
         self._held = 0
         """Bytes that candidates in the queue, and those being compared, hold."""
@@ -211,12 +201,14 @@ class Auditor:
         await self._begin()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep_looking())
+            group.create_task(self._gathering.run())
             for _ in range(AT_ONCE):
                 group.create_task(self._work())
 
     async def idle(self) -> None:
-        """Wait until every call that was taken is done with."""
+        """Wait until every call that was taken is done with; those that go together, with their batch."""
         await self._queue.join()
+        await self._gathering.idle()
 
     async def _begin(self) -> None:
         while not any(contract.shadow for contract in self._desk.book.policy.contracts.values()):
@@ -244,107 +236,13 @@ class Auditor:
         while True:
             candidate = await self._queue.get()
             try:
-                await self._compare(candidate)
+                await self._comparer.compare(candidate)
             except Exception:
                 log.exception("a comparison failed, and the audit goes on")
             finally:
                 self._held -= candidate.size
                 self._queue.task_done()
                 del candidate  # its text and credential are not kept until the next one comes
-
-    async def _compare(self, candidate: Candidate) -> None:
-        shadow = await self._affordable(candidate)
-        if shadow is None:
-            return
-        opened = shadow.opened
-        kept = Kept()
-        driver = RelayDriver(
-            opened,
-            outgoing=candidate.outgoing,
-            counting=candidate.outgoing,  # never asked for: the audit's policy does not count
-            upstream=self._upstream,
-            ledger=self._ledger,
-            budgets=self._budgets,
-            warnings=Warnings(),
-            caller=SilentCaller(kept),
-            clock=self._clock,
-        )
-        await driver.run()
-        if isinstance(opened.plan, Refused):
-            self._rest(candidate, RESTS_TIMES * self._retry_us)
-            self._purses_at_us = None
-            return
-        entry = await asyncio.to_thread(self._pair, candidate, opened, kept)
-        if entry is not None:
-            self._ledger.put(entry)
-            self._unseen = True
-
-    async def _affordable(self, candidate: Candidate) -> Shadow | None:
-        """The call on the other tier; None where that cannot take it, or the allowance has too little left."""
-        on_dear = candidate.comparison.on_dear
-        if self._clock() < self._rests_until_us.get(on_dear, 0):
-            return None
-        for oldest_us in (PURSE_AGE_US, self._retry_us):
-            limit = await self._limit(on_dear, oldest_us=oldest_us)
-            shadow = self._shadow(candidate, limit)
-            if shadow is None or shadow.worst_nanos <= limit:
-                return shadow
-        self._rest(candidate, self._retry_us)
-        return None
-
-    def _rest(self, candidate: Candidate, for_us: int) -> None:
-        self._rests_until_us[candidate.comparison.on_dear] = self._clock() + for_us
-
-    def _shadow(self, candidate: Candidate, limit_nanos: Nanos) -> Shadow | None:
-        return shadow_call(
-            candidate.reading,
-            candidate.comparison,
-            call_id=self._new_id(),
-            first_call_id=candidate.opened.call_id,
-            key_id=candidate.key_id,
-            limit_nanos=limit_nanos,
-            at_us=self._clock(),
-            calibration=self._desk.calibration,
-        )
-
-    def _pair(self, candidate: Candidate, opened: Opened, kept: Kept) -> Paired | None:
-        """Read both replies and grade them; None where one of them says nothing of its tier."""
-        first, second = candidate.opened.exchange.ending, opened.exchange.ending
-        ours, theirs = _answer(first, candidate.kept), _answer(second, kept)
-        if first is None or second is None or ours is None or theirs is None:
-            return None
-        comparison = candidate.comparison
-        by_tier = (first, second) if comparison.on_dear else (second, first)
-        answers = (ours, theirs) if comparison.on_dear else (theirs, ours)
-        found = grade(dear=answers[0], cheap=answers[1], check=_check(candidate))
-        return Paired(
-            pair_id=f"pair-{opened.call_id}",
-            at_us=self._clock(),
-            call_id=candidate.opened.call_id,
-            shadow_call_id=opened.call_id,
-            task_type=comparison.key.task_type,
-            line=comparison.key.id,
-            line_parts=comparison.key.parts,
-            on_dear=comparison.on_dear,
-            difference=found.difference,
-            how=found.how,
-            probability=candidate.probability,
-            cluster=candidate.cluster,
-            dear_nanos=by_tier[0].cost_nanos,
-            cheap_nanos=by_tier[1].cost_nanos,
-        )
-
-    async def _limit(self, on_dear: bool, *, oldest_us: int) -> Nanos:  # noqa: FBT001 — it names the direction
-        """What the audit may spend today in a direction, as worked out no longer ago than that."""
-        now, at_us = self._clock(), self._purses_at_us
-        if at_us is None or now - at_us >= oldest_us:
-            self._purses_at_us = now
-            audit = self._desk.book.policy.audit
-            try:
-                self._purses = await asyncio.to_thread(purses, self._read, audit, at_us=now)
-            except LedgerError as error:
-                log.warning("the audit's allowance cannot be worked out: %s", error)
-        return self._purses[0 if on_dear else 1]
 
     async def _keep_looking(self) -> None:
         while True:
@@ -397,35 +295,3 @@ def _rate(planned: Plan, lean: Lean | None, rate: float) -> float | None:
     if decision.tier != lean.dear or decision.selection_probability == 1:
         return None
     return min(1.0, rate / lean.holdback)
-
-
-_NOT_ITS_DOING: Final = frozenset(
-    {
-        "overloaded_error", "rate_limit_error", "api_error", "timeout_error", "authentication_error",
-        "permission_error", "billing_error", "not_found_error", "unreachable", "dropped", "stream-broke", "no-usage",
-    }
-)  # fmt: skip
-"""Errors that say nothing about how well a tier does: such a call leaves no pair. Most of them pass, and a caller's own
-call is tried again after them."""
-
-
-def _answer(ending: Posted | Failed | None, kept: Kept) -> Answer | None:
-    """What a call came to, as far as it is its tier's doing; None where it leaves no pair."""
-    if ending is None:
-        return None
-    if isinstance(ending, Failed):
-        if ending.fault is not Fault.PROVIDER or ending.error in _NOT_ITS_DOING:
-            return None
-        return Answer(failure="timeout" if ending.error == "timeout" else "error")
-    if ending.stop_reason == "refusal":
-        return Answer(failure="refusal")
-    if ending.stop_reason == "max_tokens":
-        return Answer(failure="cut")
-    content = kept.content()
-    return None if content is None else Answer(text=content.text, tool_uses=content.tool_uses)
-
-
-def _check(candidate: Candidate) -> Check | None:
-    contract = candidate.reading.book.policy.contracts[candidate.comparison.key.task_type]
-    check = None if contract.check is None else read_check(contract.check)
-    return check if isinstance(check, Check) else None

@@ -39,6 +39,7 @@ class BatchResults:
         budgets: AsyncBudgets,
         read: Callable[[], Reader],
         clock: Callable[[], int],
+        told: Callable[[Posted | Failed], None] = lambda _: None,
     ) -> None:
         """Read the results of the batch that the provider calls `batch_id`.
 
@@ -49,6 +50,7 @@ class BatchResults:
             budgets: the accounts.
             read: opens the ledger for reading.
             clock: tells microseconds since 1970 UTC.
+            told: is told each ending.
         """
         self._batch_id = batch_id
         self._desk = desk
@@ -56,6 +58,7 @@ class BatchResults:
         self._budgets = budgets
         self._read = read
         self._clock = clock
+        self._told = told
         self._lines = Lines()
         self._last: Entry | None = None
 
@@ -82,6 +85,7 @@ class BatchResults:
         while some := list(islice(results, AT_ONCE)):
             for entry in await self._endings([each for each in some if each.kind in _KINDS]):
                 self._budgets.settle(entry.call_id, entry.cost_nanos)
+                self._told(entry)
                 if self._last is not None:
                     self._ledger.put(self._last)
                 self._last = entry

@@ -5,6 +5,10 @@ reservation is durable. An item that is refused, or that a budget has no room fo
 half sent would surprise its caller; what the others had set aside comes back. Items are shrunk or downgraded where the
 budget says so; they are not queued, and their prompts are not counted.
 
+Items stand alone: a result is fetched after a day perhaps, and no cache waits for it. So none of them gives a
+conversation its tier, or a large batch would push out of the memory those that go on. But an item that continues a
+conversation is decided on the tier that this one has, here or at another gateway, whose model reads what it holds.
+
 The provider's id of the batch is known after its reply alone. So the items' decisions carry an id of the gateway's
 own, and one entry tells which of the provider's it is, durably, before the caller learns it.
 """
@@ -13,16 +17,19 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Final, TypeVar
 
+from tierwise.core.attempts import ONLY
 from tierwise.core.budgets import Denied, Lost
 from tierwise.core.ledger import NO_TIMINGS, Batched, Decided, Entry, Fault, SetAside
 from tierwise.core.planning import Plan, Refused
 from tierwise.core.reserving import Asking, granted, next_try
 from tierwise.core.settlement import Ending, decided_entry, ending_entry, refused_entry
 from tierwise.core.tasks import LONGEST_ID
+from tierwise.engine.balances import SharedConversations
 from tierwise.engine.budgets import AsyncBudgets, Warnings
-from tierwise.engine.desk import Desk, Item
+from tierwise.engine.desk import Desk, Item, Reading
 from tierwise.engine.endings import why_no_reply
 from tierwise.engine.headers import betas_for
 from tierwise.engine.ledger import AsyncLedger
@@ -30,13 +37,16 @@ from tierwise.errors import LedgerError, MalformedRequest, UpstreamError
 from tierwise.money import Nanos
 from tierwise.stores.ledger.batches import is_known
 from tierwise.stores.ledger.query import Reader
-from tierwise.wire.batches import BatchBody, created_id, read_batch, rewritten
+from tierwise.wire.batches import BatchBody, batch_of, created_id, read_batch, rewritten
 from tierwise.wire.requests import rewrite
 
 T = TypeVar("T")
 
 _BREATH: Final = 64
 """Items after which other calls have their turn."""
+
+_ASKED_AT_ONCE: Final = 256
+"""Conversations that the other gateways are asked for in one go: as many as their store takes in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +124,7 @@ class BatchDesk:
         *,
         key_id: str,
         forbids: Callable[[str | None], str | None] = lambda _type: None,
+        conversations: SharedConversations | None = None,
     ) -> OpenedBatch | Declined:
         """Read a batch, decide its items, and set their worst cases aside: of all, or of none.
 
@@ -122,21 +133,73 @@ class BatchDesk:
             headers: request headers by lower-case name, credentials left out.
             key_id: names the caller's credential, without telling it.
             forbids: says why the caller may not make a call under a contract; None where it may.
+            conversations: those that other gateways may know; None where there is no other.
 
         Raises:
             MalformedRequest: it, or one of its items, cannot be read.
         """
         body = await asyncio.to_thread(read_batch, raw)
+        readings = await self._readings(body, headers, forbids)
+        if isinstance(readings, Declined):
+            return readings
         items: list[GrantedItem] = []
         try:
-            declined = await self._grant(body, headers, key_id, forbids, items)
+            kept = await _kept_elsewhere(readings, conversations)
+            declined = await self._grant(body, readings, kept, key_id, items)
             if declined is None:
                 return await self._opened(body, items, key_id)
         except BaseException:
-            self._give_back(items)
+            self.give_back(items)
             raise
-        self._give_back(items)
+        self.give_back(items)
         return declined
+
+    async def reserve(self, item: Item, custom_id: str) -> GrantedItem | tuple[Refused, Denied | None]:
+        """Set an item's worst case aside; where a budget is short, by the words that need no waiting.
+
+        Returns:
+            The item as it may go; or why it may not, with what a budget had left.
+        """
+        asked = item.asked
+        while True:
+            match asked:
+                case Refused():
+                    return asked, None
+                case Plan():
+                    return GrantedItem(
+                        item=item, custom_id=custom_id, plan=asked, asking=None, reserved_nanos=0
+                    )
+                case Asking():
+                    outcome = await self._budgets.reserve(asked.claim)
+            self._warnings.tell(outcome)
+            if not isinstance(outcome, Denied):
+                plan = granted(asked, outcome)
+                if isinstance(plan, Refused):
+                    return plan, None
+                amount = asked.claim.amount_nanos if isinstance(outcome, Lost) else outcome.amount_nanos
+                return GrantedItem(
+                    item=item, custom_id=custom_id, plan=plan, asking=asked, reserved_nanos=amount
+                )
+            patience_us = asked.plan.policy.queue_for_s * 1_000_000
+            again = next_try(replace(asked, may_count=False), outcome, at_us=item.at_us + patience_us)
+            if isinstance(again, Refused):
+                return again, outcome
+            assert isinstance(again, Asking)
+            asked = again
+
+    async def together(self, items: Sequence[GrantedItem], *, key_id: str) -> OpenedBatch:
+        """Make one batch of items that are reserved for, each under its call's id."""
+        params: dict[str, bytes] = {}
+        async for each in _by_turns(items):
+            params[each.custom_id] = rewrite(each.item.body, each.plan.changes)
+        body = await asyncio.to_thread(batch_of, params)
+        return OpenedBatch(id=self._desk.new_id(), key_id=key_id, body=body, betas=(), items=items)
+
+    def give_back(self, items: Sequence[GrantedItem]) -> None:
+        """Return what items had set aside that were not booked."""
+        for each in items:
+            if each.asking is not None:
+                self._budgets.settle(each.item.call_id, 0)
 
     async def book(self, batch: OpenedBatch) -> bool:
         """Write down decisions and reservations; False where they are not durable in time: it must not leave then."""
@@ -203,75 +266,52 @@ class BatchDesk:
         except LedgerError:
             return False  # results are matched to the first batch of an id anyway
 
-    async def _grant(
-        self,
-        body: BatchBody,
-        headers: Mapping[str, str],
-        key_id: str,
-        forbids: Callable[[str | None], str | None],
-        items: list[GrantedItem],
-    ) -> Declined | None:
-        """Grant item after item to `items`, until one is declined."""
+    async def _readings(
+        self, body: BatchBody, headers: Mapping[str, str], forbids: Callable[[str | None], str | None]
+    ) -> list[Reading] | Declined:
+        """Read all items, before anything is set aside."""
+        readings: list[Reading] = []
         async for place, each in _by_turns(enumerate(body.items)):
             try:
                 reading = self._desk.read(each.params, headers)
             except MalformedRequest as error:
                 raise MalformedRequest(why=f"requests.{place}.params.{error.why}") from error
-            where = f"Item {place + 1} of {len(body.items)} ({each.custom_id[:LONGEST_ID]})"
             forbidden = forbids(reading.task.type)
             if forbidden is not None:
-                sentence = f"{where}: {forbidden}"
+                sentence = f"{_where(body, place)}: {forbidden}"
                 return Declined(code="not-allowed", sentence=sentence, at_us=reading.at_us)
-            item = self._desk.begin_item(reading, key_id=key_id)
-            outcome = await self._reserve(item, each.custom_id)
+            readings.append(reading)
+        return readings
+
+    async def _grant(
+        self,
+        body: BatchBody,
+        readings: Sequence[Reading],
+        kept: Mapping[str, str],
+        key_id: str,
+        items: list[GrantedItem],
+    ) -> Declined | None:
+        """Grant item after item to `items`, until one is declined."""
+        async for place, reading in _by_turns(enumerate(readings)):
+            custom_id = body.items[place].custom_id
+            tier = kept.get(reading.conversation or "") if reading.is_strange else None
+            item = self._desk.begin_item(reading, key_id=key_id, kept=tier)
+            outcome = await self.reserve(item, custom_id)
             if isinstance(outcome, GrantedItem):
                 items.append(outcome)
                 continue
             refused, denied = outcome
-            sentence = (
-                f"{where}: {refused.refusal.sentence} The {place} before it would go, and none was sent."
-            )
+            why = f"{_where(body, place)}: {refused.refusal.sentence}"
             declined = Declined(
                 code=refused.refusal.code,
-                sentence=sentence,
+                sentence=f"{why} The {place} before it would go, and none was sent.",
                 call_id=item.call_id,
                 denied=denied,
                 at_us=item.at_us,
             )
-            await self._refuse(item, refused, key_id=key_id, custom_id=each.custom_id)
+            await self._refuse(item, refused, key_id=key_id, custom_id=custom_id)
             return declined
         return None
-
-    async def _reserve(self, item: Item, custom_id: str) -> GrantedItem | tuple[Refused, Denied | None]:
-        """Set an item's worst case aside; where a budget is short, by the words that need no waiting."""
-        asked = item.asked
-        while True:
-            match asked:
-                case Refused():
-                    return asked, None
-                case Plan():
-                    return GrantedItem(
-                        item=item, custom_id=custom_id, plan=asked, asking=None, reserved_nanos=0
-                    )
-                case Asking():
-                    outcome = await self._budgets.reserve(asked.claim)
-            self._warnings.tell(outcome)
-            if not isinstance(outcome, Denied):
-                plan = granted(asked, outcome)
-                if isinstance(plan, Refused):
-                    return plan, None
-                amount = asked.claim.amount_nanos if isinstance(outcome, Lost) else outcome.amount_nanos
-                if asked.downgraded and plan.decision.tier is not None:
-                    item.keep_tier(plan.decision.tier)
-                return GrantedItem(
-                    item=item, custom_id=custom_id, plan=plan, asking=asked, reserved_nanos=amount
-                )
-            patience_us = asked.plan.policy.queue_for_s * 1_000_000
-            again = next_try(replace(asked, may_count=False), outcome, at_us=item.at_us + patience_us)
-            if isinstance(again, Refused):
-                return again, outcome
-            assert isinstance(again, Asking)
-            asked = again
 
     async def _refuse(self, item: Item, refused: Refused, *, key_id: str, custom_id: str) -> None:
         """Write down that an item was refused."""
@@ -285,11 +325,6 @@ class BatchDesk:
                 prices=item.book.prices,
             )
         )
-
-    def _give_back(self, items: Sequence[GrantedItem]) -> None:
-        for each in items:
-            if each.asking is not None:
-                self._budgets.settle(each.item.call_id, 0)
 
     async def _end(self, batch: OpenedBatch, *, error: str, fault: Fault, unbilled: bool | None) -> None:
         """End all items alike, without a result: their budgets are told, then the ledger."""
@@ -312,6 +347,20 @@ class BatchDesk:
             await self._ledger.record(last)
 
 
+async def _kept_elsewhere(
+    readings: Iterable[Reading], conversations: SharedConversations | None
+) -> dict[str, str]:
+    """Ask what other gateways know of the items' conversations: of many at once, each once."""
+    kept: dict[str, str] = {}
+    if conversations is None:
+        return kept
+    keys = iter({each.conversation: None for each in readings if each.is_strange and each.conversation})
+    while some := list(islice(keys, _ASKED_AT_ONCE)):
+        tiers = await asyncio.gather(*map(conversations.tier, some))
+        kept |= {key: tier for key, tier in zip(some, tiers, strict=True) if tier is not None}
+    return kept
+
+
 async def _by_turns(items: Iterable[T]) -> AsyncGenerator[T]:
     """Yield item after item, and let other calls have their turns."""
     for place, each in enumerate(items):
@@ -320,8 +369,20 @@ async def _by_turns(items: Iterable[T]) -> AsyncGenerator[T]:
         yield each
 
 
+def _where(body: BatchBody, place: int) -> str:
+    return f"Item {place + 1} of {len(body.items)} ({body.items[place].custom_id[:LONGEST_ID]})"
+
+
 def _decided(each: GrantedItem, batch: OpenedBatch) -> Decided:
-    entry = decided_entry(each.plan, call_id=each.item.call_id, key_id=batch.key_id, at_us=each.item.at_us)
+    item = each.item
+    entry = decided_entry(
+        each.plan,
+        call_id=item.call_id,
+        key_id=batch.key_id,
+        at_us=item.at_us,
+        attempt=replace(ONLY, first_call_id=item.first_call_id),
+        purpose=item.purpose,
+    )
     return replace(entry, batch_id=batch.id, custom_id=each.custom_id[:LONGEST_ID])
 
 

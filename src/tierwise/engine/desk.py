@@ -70,8 +70,10 @@ class Item:
     body: Body
     asked: Asked
     book: Book
-    keep_tier: Callable[[str], None]
-    """Remembers another tier for its conversation than was decided first."""
+    purpose: str | None = None
+    """What it is made for, where it is no caller's."""
+    first_call_id: str | None = None
+    """Of the call that it repeats, where it does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +198,8 @@ class Desk:
         self, reading: Reading, planned: Plan | Refused, *, key_id: str, is_new: bool, attempt: Attempt
     ) -> Opened:
         call_id = self.new_id()
+        if isinstance(planned, Plan) and planned.decision.tier is not None:
+            self._keep(reading, planned.decision.tier)
         asked = self._ask(reading, planned, call_id=call_id, key_id=key_id, is_new=is_new)
         exchange = Exchange(
             asked,
@@ -213,32 +217,34 @@ class Desk:
             dialect=reading.dialect,
         )
 
-    def begin_item(self, reading: Reading, *, key_id: str) -> Item:
+    def begin_item(self, reading: Reading, *, key_id: str, kept: str | None = None) -> Item:
         """Plan one item of a Message Batch, and work out what it asks of its budgets, at batch rates.
+
+        It takes the tier of its conversation, where that has one, and gives it none: nothing comes after it that would
+        find a warm cache.
 
         Args:
             reading: the item, read as a call.
             key_id: names the caller's credential, without telling it.
+            kept: the tier that its conversation has elsewhere; None where nobody knows one.
         """
         reading = replace(reading, call=replace(reading.call, batch=True))
-        call_id, is_new = self.new_id(), reading.kept is None and reading.call.turns <= 1
-        planned = plan(reading.call, reading.task, policy=reading.book.policy, kept=reading.kept)
+        kept = reading.kept or kept
+        call_id, is_new = self.new_id(), kept is None and reading.call.turns <= 1
+        planned = plan(reading.call, reading.task, policy=reading.book.policy, kept=kept)
         return Item(
             call_id=call_id,
             at_us=reading.at_us,
             body=reading.body,
             asked=self._ask(reading, planned, call_id=call_id, key_id=key_id, is_new=is_new),
             book=reading.book,
-            keep_tier=lambda tier: self._keep(reading, tier),
         )
 
     def _ask(
         self, reading: Reading, planned: Plan | Refused, *, call_id: str, key_id: str, is_new: bool
     ) -> Asked:
-        """Say what a planned call asks of its budgets; its conversation keeps its tier."""
-        if isinstance(planned, Plan) and planned.decision.tier is not None:
-            self._keep(reading, planned.decision.tier)
-        if not isinstance(planned, Plan) or not is_counted(planned):
+        """Say what a planned call asks of its budgets."""
+        if not isinstance(planned, Plan) or not is_counted(planned, key_id):
             return planned
         return ask(
             planned,

@@ -15,13 +15,14 @@ from tierwise.audit.sampling import Purpose, uniform
 from tierwise.audit.verdicts import CHECKED_MARGIN
 from tierwise.core.attempts import Attempt
 from tierwise.core.calibration import Calibration
+from tierwise.core.changes import REMOVED, Change, edit
 from tierwise.core.decision import Reason, Why
 from tierwise.core.exchange import Exchange
 from tierwise.core.planning import Plan, plan
 from tierwise.core.policy import Budget, Contract, Policy
 from tierwise.core.reserving import Asking, ask
 from tierwise.core.tasks import TaskRef
-from tierwise.engine.desk import Opened, Reading, cluster_name
+from tierwise.engine.desk import Item, Opened, Reading, cluster_name
 from tierwise.money import Nanos
 from tierwise.wire.contents import measure
 from tierwise.wire.requests import Body
@@ -43,11 +44,36 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shadow:
-    """The audit's own call, on its way."""
+    """The audit's own call, on its way, alone."""
 
     opened: Opened
     worst_nanos: Nanos
     """What it sets aside."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowItem:
+    """The audit's own call, as an item of a Message Batch."""
+
+    item: Item
+    worst_nanos: Nanos
+    """What it sets aside."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowTerms:
+    """On what terms the audit makes a call."""
+
+    call_id: str
+    first_call_id: str
+    """Of the caller's."""
+    key_id: str
+    """Names the credential that pays."""
+    limit_nanos: Nanos
+    """What the audit may spend today in this direction."""
+    at_us: int
+    """Now, in microseconds since 1970 UTC."""
+    calibration: Calibration
 
 
 def cluster_of(reading: Reading) -> str | None:
@@ -107,57 +133,71 @@ def margin_of(contract: Contract) -> float:
     return CHECKED_MARGIN if contract.margin_points is None else contract.margin_points / 100
 
 
-def shadow_call(
-    reading: Reading,
-    comparison: Comparison,
-    *,
-    call_id: str,
-    first_call_id: str,
-    key_id: str,
-    limit_nanos: Nanos,
-    at_us: int,
-    calibration: Calibration,
-) -> Shadow | None:
-    """Open the same call on the other tier; None where that cannot take its body.
+def shadow_call(reading: Reading, comparison: Comparison, terms: ShadowTerms) -> Shadow | None:
+    """Open the same call on the other tier; None where that cannot take its body."""
+    asked = _asked(reading, comparison, terms)
+    if asked is None:
+        return None
+    exchange = Exchange(
+        asked,
+        prices=reading.book.prices,
+        call_id=terms.call_id,
+        read_us=terms.at_us,
+        key_id=terms.key_id or None,
+        purpose=PURPOSE,
+        attempt=Attempt(first_call_id=terms.first_call_id),
+    )
+    opened = Opened(call_id=terms.call_id, body=reading.body, exchange=exchange, keep_tier=lambda _: None)
+    return Shadow(opened=opened, worst_nanos=asked.claim.amount_nanos)
 
-    Args:
-        reading: the caller's call.
-        comparison: says on which tier.
-        call_id: of the audit's call.
-        first_call_id: of the caller's.
-        key_id: names the credential that pays.
-        limit_nanos: what the audit may spend today in this direction.
-        at_us: now, in microseconds since 1970 UTC.
-        calibration: what is known of texts' tokens.
-    """
-    policy = _own_policy(reading.book.policy, comparison, limit_nanos)
+
+def shadow_item(reading: Reading, comparison: Comparison, terms: ShadowTerms) -> ShadowItem | None:
+    """Make the same call on the other tier an item of a Message Batch; None where that cannot take its body."""
+    call = replace(reading.call, batch=True, stream=False)
+    whole = (_UNSTREAMED,) if reading.call.stream else ()
+    asked = _asked(replace(reading, call=call), comparison, terms, first=whole)
+    if asked is None:
+        return None
+    item = Item(
+        call_id=terms.call_id,
+        at_us=terms.at_us,
+        body=reading.body,
+        asked=asked,
+        book=reading.book,
+        purpose=PURPOSE,
+        first_call_id=terms.first_call_id,
+    )
+    return ShadowItem(item=item, worst_nanos=asked.claim.amount_nanos)
+
+
+def can_be_gathered(reading: Reading) -> bool:
+    """Whether a call can be made again as an item of a Message Batch, which has no fast mode."""
+    return reading.call.speed is None
+
+
+_UNSTREAMED: Final = edit(("stream",), True, REMOVED, "audit.batch", "The results of a batch come whole.")  # noqa: FBT003 — it was sent
+
+
+def _asked(
+    reading: Reading, comparison: Comparison, terms: ShadowTerms, *, first: tuple[Change, ...] = ()
+) -> Asking | None:
+    """Plan the call on the other tier, with `first` before all other changes, and say what it asks of the allowance."""
+    policy = _own_policy(reading.book.policy, comparison, terms.limit_nanos)
     task = TaskRef(declared=reading.task.declared, type=reading.task.type)
     planned = plan(reading.call, task, policy=policy, kept=None)
     if not isinstance(planned, Plan) or planned.decision.tier != comparison.other_tier:
         return None
-    prices = reading.book.prices
+    planned = replace(planned, changes=(*first, *planned.changes))
     asked = ask(
         _explained(planned, comparison),
         measure(reading.raw, reading.call),
-        call_id=call_id,
-        key_id=key_id,
-        prices=prices,
-        at_us=at_us,
-        calibration=calibration,
+        call_id=terms.call_id,
+        key_id=terms.key_id,
+        prices=reading.book.prices,
+        at_us=terms.at_us,
+        calibration=terms.calibration,
     )
-    if not isinstance(asked, Asking):
-        return None  # what has no price cannot be held to a limit
-    exchange = Exchange(
-        asked,
-        prices=prices,
-        call_id=call_id,
-        read_us=at_us,
-        key_id=key_id or None,
-        purpose=PURPOSE,
-        attempt=Attempt(first_call_id=first_call_id),
-    )
-    opened = Opened(call_id=call_id, body=reading.body, exchange=exchange, keep_tier=lambda _: None)
-    return Shadow(opened=opened, worst_nanos=asked.claim.amount_nanos)
+    return asked if isinstance(asked, Asking) else None  # what has no price cannot be held to a limit
 
 
 _RUN_ELSEWHERE: Final = frozenset({"mcp_servers", "container"})

@@ -1,10 +1,10 @@
 """`/v1/messages/batches`: a batch goes out item by item decided, and its results come back read.
 
-Everything else about batches passes through. Where a reply names the address of results, it becomes a path, so that
-the SDKs, which follow it, fetch them here and not from the provider.
+Everything else about batches passes through; a client's requests, where they are about batches of its own. Where a
+reply names the address of results, it becomes a path, so that the SDKs, which follow it, fetch them here and not from
+the provider.
 """
 
-import asyncio
 import re
 from contextlib import closing
 from typing import Final
@@ -15,20 +15,19 @@ from tierwise.engine.batches import Declined, OpenedBatch
 from tierwise.engine.doors import BATCHES
 from tierwise.engine.endings import readable, why_no_reply
 from tierwise.engine.headers import budget_headers, readable_headers, returned_headers
-from tierwise.errors import LedgerError, MalformedRequest, UpstreamError
+from tierwise.errors import MalformedRequest, UpstreamError
 from tierwise.gateway.asgi import LARGEST_BATCH, LARGEST_BODY, Receive, Scope, Send, answer
-from tierwise.gateway.door import Stopped, Visitor, stopped_by_type, stopped_on_the_way
+from tierwise.gateway.batch_owners import list_own, lists, stopped_by_owner
+from tierwise.gateway.door import Stopped, Visitor, stopped_by_type
 from tierwise.gateway.errors import answer_error, turn_away
 from tierwise.gateway.intake import BodyRefused, CallerLeftEarly, read_body
 from tierwise.gateway.messages import Parts, as_another_call, headers_for, target
 from tierwise.gateway.passthrough import relay
-from tierwise.stores.ledger.batches import is_of
 from tierwise.upstream.port import Outgoing, Reply
 from tierwise.wire.batches import at_this_address
 from tierwise.wire.replies import read_reply
 
 _RESULTS: Final = re.compile(re.escape(BATCHES) + "/([^/]+)/results")
-_OF_ONE: Final = re.compile(re.escape(BATCHES) + "/([^/]+)(?:/(?:cancel|results))?")
 
 
 def is_of_batches(path: str) -> bool:
@@ -42,7 +41,7 @@ async def batches(scope: Scope, receive: Receive, send: Send, parts: Parts) -> N
     if isinstance(visitor, Stopped):
         return await turn_away(send, visitor)
     creates = scope["method"] == "POST" and scope["path"] == BATCHES
-    stopped = None if creates else await _stopped(scope, parts, visitor)
+    stopped = None if creates else await stopped_by_owner(scope, parts, visitor)
     if stopped is not None:
         return await turn_away(send, stopped)
     if creates and parts.ledger.trouble is not None:
@@ -61,23 +60,6 @@ async def batches(scope: Scope, receive: Receive, send: Send, parts: Parts) -> N
     return await _pass(scope, send, parts, visitor, body)
 
 
-async def _stopped(scope: Scope, parts: Parts, visitor: Visitor) -> Stopped | None:
-    """Say why a client may not use a path of batches: one with task types of its own, only for batches of its own."""
-    stopped = stopped_on_the_way(visitor.client, scope["method"], scope["path"])
-    asked = _OF_ONE.fullmatch(scope["path"])
-    if stopped is None or asked is None:
-        return stopped
-
-    def owns(batch_id: str) -> bool:
-        with closing(parts.read()) as ledger:
-            return is_of(ledger, batch_id, visitor.key_id)
-
-    try:
-        return None if await asyncio.to_thread(owns, asked[1]) else stopped
-    except LedgerError as error:
-        return Stopped("ledger", f"Whose batch it is cannot be looked up now: {error}")
-
-
 async def _create(scope: Scope, send: Send, parts: Parts, visitor: Visitor, body: bytes) -> None:
     def forbids(task_type: str | None) -> str | None:
         stopped = stopped_by_type(visitor.client, task_type)
@@ -85,7 +67,11 @@ async def _create(scope: Scope, send: Send, parts: Parts, visitor: Visitor, body
 
     try:
         opened = await parts.batches.open(
-            body, readable_headers(scope["headers"]), key_id=visitor.key_id, forbids=forbids
+            body,
+            readable_headers(scope["headers"]),
+            key_id=visitor.key_id,
+            forbids=forbids,
+            conversations=parts.conversations,
         )
     except MalformedRequest as error:
         return await answer_error(send, "malformed", str(error))
@@ -126,6 +112,8 @@ async def _send_out(scope: Scope, send: Send, parts: Parts, visitor: Visitor, op
 
 async def _pass(scope: Scope, send: Send, parts: Parts, visitor: Visitor, body: bytes) -> None:
     parts.meters.passed_through += 1
+    if visitor.client is not None and lists(scope):
+        return await list_own(scope, send, parts, visitor)
     try:
         reply = await parts.upstream.send(_outgoing(scope, parts, visitor, body))
         if reply.status != 200 or not readable(reply.headers):

@@ -8,10 +8,11 @@ from typing import Any, Final
 from tierwise.core.call import Family
 from tierwise.core.changes import Change
 from tierwise.core.planning import Plan
-from tierwise.engine.auditor import Auditor, Candidate
+from tierwise.engine.auditor import Auditor
 from tierwise.engine.balances import SharedConversations
 from tierwise.engine.batches import BatchDesk
 from tierwise.engine.budgets import AsyncBudgets, Warnings
+from tierwise.engine.candidates import Candidate
 from tierwise.engine.desk import Desk, Opened, Reading
 from tierwise.engine.doors import COUNT_TOKENS
 from tierwise.engine.headers import (

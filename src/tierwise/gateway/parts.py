@@ -153,6 +153,7 @@ def _auditor(parts: Parts, settings: Settings, new_id: Callable[[], str]) -> Aud
         clock=parts.clock,
         new_id=new_id,
         read=lambda: read_ledger(settings.ledger),
+        batches=parts.batches,
     )
 
 

@@ -73,11 +73,16 @@ class _Created(msgspec.Struct):
     id: str
 
 
+class _Progress(msgspec.Struct):
+    processing_status: str = ""
+
+
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_items = msgspec.json.Decoder(list[Raw]).decode
 _decode_item = msgspec.json.Decoder(_Item).decode
 _decode_line = msgspec.json.Decoder(_Line).decode
 _decode_created = msgspec.json.Decoder(_Created).decode
+_decode_progress = msgspec.json.Decoder(_Progress).decode
 _encode = msgspec.json.Encoder().encode
 
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -116,12 +121,35 @@ def rewritten(body: BatchBody, params: Sequence[bytes]) -> bytes:
     return _encode({**body.fields, "requests": items})
 
 
+def batch_of(requests: Mapping[str, bytes]) -> bytes:
+    """Make the body that creates a batch, of `params` by their `custom_id`."""
+    items = [{"custom_id": custom_id, "params": Raw(params)} for custom_id, params in requests.items()]
+    return _encode({"requests": items})
+
+
 def created_id(body: bytes) -> str | None:
     """Return the provider's id of a batch that it took; None where its reply cannot be read."""
     try:
         return _decode_created(body).id
     except _UNREADABLE:
         return None
+
+
+def has_ended(body: bytes) -> bool:
+    """Tell whether the provider is through with the batch that it describes, so that its results can be fetched."""
+    try:
+        return _decode_progress(body).processing_status == "ended"
+    except _UNREADABLE:
+        return False
+
+
+def message_of(line: bytes) -> tuple[str, bytes] | None:
+    """Return the `custom_id` and the message that a line of results holds; None where it holds none."""
+    try:
+        read = _decode_line(line)
+    except _UNREADABLE:
+        return None
+    return (read.custom_id, bytes(read.result.message)) if read.result.type == "succeeded" else None
 
 
 def read_result(line: bytes) -> ItemResult | None:

@@ -1,7 +1,8 @@
 """Items of Message Batches: the calls that a batch's results are of, by the provider's id and the caller's own ids."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from tierwise.core.tasks import LONGEST_ID
@@ -63,21 +64,27 @@ def is_known(ledger: Reader, batch_id: str) -> bool:
     return next(ledger.rows(_KNOWN, (batch_id,)), None) is not None
 
 
-def is_of(ledger: Reader, batch_id: str, key_id: str) -> bool:
-    """Tell whether a batch was made with a credential, as far as the ledger has it.
+def made_with(ledger: Reader, batch_ids: Collection[str], key_id: str) -> set[str]:
+    """Return those of some batches that were made with a credential, as far as the ledger has them.
 
     Raises:
         LedgerUnavailable: it cannot be read.
     """
-    return next(ledger.rows(_OF_KEY, (batch_id, key_id)), None) is not None
+    ids, made = iter(batch_ids), set[str]()
+    while some := list(islice(ids, AT_ONCE)):
+        query = _MADE_WITH.format(places=", ".join("?" * len(some)))
+        made |= {row["batch_id"] for row in ledger.rows(query, (*some, key_id))}
+    return made
 
 
 _KNOWN: Final = "SELECT 1 FROM entries WHERE batch_id = ? AND kind = 'batched' LIMIT 1"
 
-_OF_KEY: Final = """
-SELECT 1 FROM entries AS b JOIN entries AS d ON d.batch_id = b.call_id AND d.kind = 'decided'
-WHERE b.batch_id = ? AND b.kind = 'batched' AND d.key_id = ? LIMIT 1
+_MADE_WITH: Final = """
+SELECT b.batch_id FROM entries AS b WHERE b.batch_id IN ({places}) AND b.kind = 'batched' AND (
+    SELECT d.key_id FROM entries AS d WHERE d.batch_id = b.call_id AND d.kind = 'decided' LIMIT 1
+) = ?
 """
+"""All items of a batch have one credential: one of them is asked, and not a hundred thousand."""
 
 _OPEN_ITEMS: Final = """
 SELECT d.call_id, d.custom_id, d.at_us, d.requested_model, d.decided_model, d.acts
