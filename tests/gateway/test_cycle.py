@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 
 from support.waiting import eventually
-from tierwise.gateway.asgi import Receive, Scope, Send, answer, when_left
+from tierwise.gateway.asgi import Receive, Scope, Send, answer, begin, when_left
 from tierwise.gateway.protocol import Protocol
 from tierwise.gateway.server import listen
 
@@ -186,3 +186,14 @@ def test_a_caller_whose_leaving_is_no_longer_of_interest_is_let_go() -> None:
         eventually(lambda: "answered" in seen, until=bool)
 
     assert seen == ["answered"]
+
+
+def test_a_head_can_be_sent_before_the_first_byte() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        del scope, receive
+        await begin(send, 200, ((b"content-length", b"5"),))
+
+    with serving(app) as connection:
+        connection.sendall(GET)
+
+        assert all_of(connection) == b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n"

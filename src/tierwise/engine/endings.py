@@ -17,7 +17,10 @@ EVENT_STREAM: Final = b"text/event-stream"
 
 def header(headers: Headers, name: bytes) -> bytes | None:
     """Return the first value of a header; names are lower case."""
-    return next((value for key, value in headers if key == name), None)
+    for key, value in headers:
+        if key == name:
+            return value
+    return None
 
 
 def streams(headers: Headers) -> bool:

@@ -23,6 +23,14 @@ async def answer(send: Send, status: int, headers: Sequence[tuple[bytes, bytes]]
     await send({"type": "http.response.body", "body": body})
 
 
+async def begin(send: Send, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    """Send an answer's head at once; else it waits for the answer's first bytes, and leaves with them."""
+    await send({"type": "http.response.start", "status": status, "headers": headers, AT_ONCE: True})
+
+
+AT_ONCE: Final = "tierwise.at_once"
+"""Of a head that is not to wait. Other servers hold none back, and do not look at it."""
+
 LEAVING: Final = "tierwise.leaving"
 """The extension of a server that tells of a caller's leaving without being asked."""
 

@@ -1,7 +1,7 @@
 """One request and its reply on a caller's connection: the server's own cycle, in fewer steps and fewer writes.
 
-The head of a reply waits for its first bytes and leaves with them. Who sees a call through is told at once that its
-caller has left, without a task that waits for it.
+The head of a reply waits for its first bytes and leaves with them, unless it says otherwise. Who sees a call through
+is told at once that its caller has left, without a task that waits for it.
 """
 
 import asyncio
@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+from tierwise.gateway.asgi import AT_ONCE
 
 JOINED: Final = 64 * 2**10
 """Bytes that are copied to leave together with a head; more leave beside it."""
@@ -48,6 +50,8 @@ class Cycle(RequestResponseCycle):
             return
         if not self.response_started:
             self._begin(message["status"], message.get("headers", ()))
+            if AT_ONCE in message:
+                self._write(b"")
         elif not self.response_complete:
             self._go_on(message.get("body", b""), more=message.get("more_body", False))
         else:
