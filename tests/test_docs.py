@@ -109,7 +109,9 @@ def with_starter(fragment: str) -> str:
 
 @pytest.mark.parametrize("block", blocks("toml", without=POLICY_PAGE))
 def test_a_policy_in_the_documentation_loads(block: str) -> None:
-    assert parse_book(with_starter(block), file="page.toml").policy.contracts
+    beside_the_examples = str(ROOT / "examples" / "checks" / "page.toml")
+
+    assert parse_book(with_starter(block), file=beside_the_examples).policy.contracts
 
 
 @pytest.mark.parametrize("block", blocks("sql"))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tierwise.client.session import Session
     from tierwise.client.tasks import in_task, task
     from tierwise.client.transport import AsyncTransport, Transport
+    from tierwise.core.checks import Reply
     from tierwise.core.decision import Decision
     from tierwise.engine.router import Router
     from tierwise.errors import PolicyError, TierwiseError, UnknownTaskType
@@ -31,6 +32,7 @@ __all__ = [
     "AsyncTransport",
     "Decision",
     "PolicyError",
+    "Reply",
     "Router",
     "Session",
     "TierwiseError",
@@ -47,6 +49,7 @@ _HOMES: Final = {
     "AsyncTransport": "tierwise.client.transport",
     "Decision": "tierwise.core.decision",
     "PolicyError": "tierwise.errors",
+    "Reply": "tierwise.core.checks",
     "Router": "tierwise.engine.router",
     "Session": "tierwise.client.session",
     "TierwiseError": "tierwise.errors",

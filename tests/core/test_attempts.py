@@ -21,6 +21,7 @@ from tierwise.core.attempts import (
 )
 from tierwise.core.budgets import Reserved, Shrunk
 from tierwise.core.cascades import after_check, check_of
+from tierwise.core.checks import Check, TextRule
 from tierwise.core.decision import Why
 from tierwise.core.effects import (
     Answer,
@@ -572,8 +573,11 @@ def test_on_every_path_a_call_has_one_ending_and_one_last_word_to_its_caller_or_
         assert not any(isinstance(each, TryAgain) for each in effects)
 
 
+JSON = Check(written="json", version="json", rule=TextRule(kind="json"))
+
+
 def cascade(**fields: Any) -> Policy:
-    return policy(tier="frontier", cascade=True, check="json", **fields)
+    return policy(tier="frontier", cascade=True, check=JSON, **fields)
 
 
 def first_of_cascade(of: Policy, **fields: Any) -> Plan:
@@ -590,7 +594,7 @@ def test_a_cascade_begins_on_the_next_cheaper_tier_and_ends_on_the_types_own() -
 
     follows = after_check(plan=begun, attempt=an_attempt(of), call_id="c1", at_us=AT)
 
-    assert (begun.decision.tier, check_of(begun, an_attempt(of))) == ("fast", "json")
+    assert (begun.decision.tier, check_of(begun, an_attempt(of))) == ("fast", JSON)
     assert follows is not None
     assert (follows.plan.decision.tier, follows.attempt.number, follows.lengthens) == ("frontier", 2, True)
     assert check_of(follows.plan, follows.attempt) is None

@@ -22,6 +22,7 @@ from tierwise.engine import auditor
 from tierwise.engine.auditor import Auditor
 from tierwise.engine.batches import BatchDesk
 from tierwise.engine.budgets import LocalBudgets, Warnings
+from tierwise.engine.checking import Checker
 from tierwise.engine.clock import call_ids, now_us
 from tierwise.engine.desk import Desk
 from tierwise.engine.ledger import LoopLedger
@@ -320,6 +321,7 @@ def test_the_ledger_is_read_only_once_a_type_is_shadowed(
             clock=now_us,
             new_id=call_ids(),
             read=read,
+            checker=Checker(),
             batches=BatchDesk(
                 desk=desk, ledger=ledger, budgets=budgets, warnings=Warnings(), read=read, clock=now_us
             ),

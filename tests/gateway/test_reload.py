@@ -18,6 +18,7 @@ from support.plays import calls
 from support.policies import TWO_TIERS, book, with_openai, with_upstream
 from support.waiting import eventually
 from tierwise.config import load_book
+from tierwise.core.checks import Check
 from tierwise.engine.desk import Desk
 from tierwise.gateway.parts import Settings
 from tierwise.gateway.reload import PolicyFile
@@ -357,3 +358,28 @@ def test_openais_clients_have_no_new_budgets_before_the_next_start(tmp_path: Pat
 
     assert desk.book.policy.openai is not None
     assert not desk.book.policy.openai.has_budgets
+
+
+def schema_of(desk: Desk) -> Check:
+    found = desk.book.policy.contracts["extraction"].check
+    assert found is not None
+    return found
+
+
+def test_an_edit_of_a_schema_that_the_policy_names_is_an_edit_of_the_policy(tmp_path: Path) -> None:
+    path, schema = tmp_path / "tierwise.toml", tmp_path / "invoice.json"
+    path.write_text(f'{TWO_TIERS}shadow = true\nquality.check = "schema:invoice.json"\n')
+    schema.write_text('{"required": ["total"]}')
+    desk = Desk(load_book(path), conversations=Conversations(), clock=lambda: 0, new_id=lambda: "c1")
+    file = PolicyFile(path, desk)
+    first = schema_of(desk)
+
+    schema.write_text("{")
+    file.look()
+    assert "is not JSON" in (file.problem or "")
+    assert schema_of(desk) is first
+
+    schema.write_text('{"required": ["sum"]}')
+    file.look()
+    assert file.problem is None
+    assert schema_of(desk).version != first.version

@@ -285,6 +285,7 @@ async def gateway_in_memory(
                 clock=now_us,
                 new_id=new_id,
                 read=lambda: read_ledger(ledger_path),
+                checker=made.checker,
                 batches=made.batches,
                 retry_s=0,
                 gather_s=gather_s,
@@ -299,6 +300,7 @@ async def gateway_in_memory(
             if auditing is not None:
                 auditing.cancel()
                 await asyncio.wait({auditing})
+            made.checker.close()
             await asyncio.to_thread(ledger.close)
 
     async with started(Gateway(parts)) as app:

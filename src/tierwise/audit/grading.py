@@ -1,18 +1,21 @@
 """Grading: which of two answers to the same call is better, by the cheapest means that can tell.
 
-A failure is an outcome: the tier that failed did worse. Then a check of the policy is asked of both answers; without
-one, equal answers are as good as each other, and of different ones nobody can say: the pair stays undecided.
+A failure is an outcome: the tier that failed did worse. Then it counts whether the answers pass the policy's check;
+where no check can tell, equal answers are as good as each other, and of different ones nobody can say: the pair stays
+undecided.
 """
 
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any, Final, Literal, TypeAlias, cast
 
-How: TypeAlias = Literal["failure", "check", "equal", "differs"]
-"""How a pair's outcome was found; `differs` where it was not."""
+from tierwise.core.checks import TextRule
+
+How: TypeAlias = Literal["failure", "check", "equal", "differs", "unchecked"]
+"""How a pair's outcome was found. It was not where it says `differs`, nothing could tell, or `unchecked`: the check
+that could have did not come to an end on one of the answers."""
 
 Failure: TypeAlias = Literal["refusal", "cut", "timeout", "error"]
 """Why there is no whole answer."""
@@ -38,62 +41,50 @@ class Grade:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """What every good answer of a task type satisfies."""
+class Passed:
+    """Whether each of two answers passes a check; None where that cannot tell."""
 
-    kind: Literal["json", "regex", "exact"]
-    argument: str = ""
-    """A pattern, a text, or the keys that the JSON object has, with commas between them."""
-
-    def passes(self, answer: Answer) -> bool:
-        """Whether an answer is a good one."""
-        text = _normal(answer.text)
-        match self.kind:
-            case "exact":
-                return text == _normal(self.argument)
-            case "regex":
-                return re.search(self.argument, answer.text) is not None
-            case "json":
-                return _has_keys(text, self.argument)
-
-    @property
-    def version(self) -> str:
-        """12 hexadecimal digits that change with the check."""
-        return blake2b(f"{self.kind}:{self.argument}".encode(), digest_size=6).hexdigest()
+    dear: bool | None
+    cheap: bool | None
 
 
-def read_check(text: str) -> Check | str:
-    """Read a check as the policy writes it; what is wrong with it, as a sentence, where something is."""
-    kind, _, argument = text.partition(":")
-    match kind:
-        case "json":
-            return Check(kind="json", argument=argument)
-        case "exact" if argument:
-            return Check(kind="exact", argument=argument)
-        case "regex" if argument:
-            try:
-                re.compile(argument)
-            except re.error as error:
-                return f"is no pattern: {error}"
-            return Check(kind="regex", argument=argument)
-        case "json-schema":
-            return "json-schema is planned and not in this version"
-        case _:
-            return "is no check"
+def checkable(*answers: Answer) -> bool:
+    """Whether a check can be asked of answers: it is of final ones, which are whole and call no tools."""
+    return not any(answer.failure is not None or answer.tool_uses for answer in answers)
 
 
-def grade(*, dear: Answer, cheap: Answer, check: Check | None = None) -> Grade:
+def grade(*, dear: Answer, cheap: Answer, passed: Passed | None = None) -> Grade:
     """Compare the answers of two tiers.
 
-    A check is of final answers: where one of them calls tools, only equality can tell.
+    Args:
+        dear: the dearer tier's.
+        cheap: the cheaper tier's.
+        passed: what the check said of them; None where none was asked.
     """
     if dear.failure is not None or cheap.failure is not None:
         return Grade(difference=(dear.failure is not None) - (cheap.failure is not None), how="failure")
-    if check is not None and not (dear.tool_uses or cheap.tool_uses):
-        return Grade(difference=check.passes(cheap) - check.passes(dear), how="check")
+    if passed is not None and passed.dear is not None and passed.cheap is not None:
+        return Grade(difference=passed.cheap - passed.dear, how="check")
     if _same(dear, cheap):
         return Grade(difference=0, how="equal")
-    return Grade(difference=None, how="differs")
+    return Grade(difference=None, how="differs" if passed is None else "unchecked")
+
+
+def holds(rule: TextRule, text: str) -> bool:
+    """Whether a text satisfies a rule. It takes as long as the pattern does."""
+    match rule.kind:
+        case "exact":
+            return _normal(text) == _normal(rule.argument)
+        case "regex":
+            return re.search(rule.argument, text) is not None
+        case "json":
+            return _has_keys(_normal(text), rule.argument)
+
+
+def unfenced(text: str) -> str:
+    """The text without the fence that models put around code."""
+    fenced = _FENCE.match(text.strip())
+    return fenced[1] if fenced else text
 
 
 def _same(first: Answer, second: Answer) -> bool:
@@ -112,8 +103,7 @@ _NO_JSON: Final = object()
 
 
 def _normal(text: str) -> str:
-    fenced = _FENCE.match(text.strip())
-    return " ".join((fenced[1] if fenced else text).split())
+    return " ".join(unfenced(text).split())
 
 
 def _json(text: str) -> object:
@@ -125,7 +115,10 @@ def _json(text: str) -> object:
 
 def _typed(value: object) -> object:
     """A text by which JSON values are compared: the order of keys does not matter, and 1 is not true."""
-    return value if value is _NO_JSON else json.dumps(value, sort_keys=True)
+    try:
+        return value if value is _NO_JSON else json.dumps(value, sort_keys=True)
+    except RecursionError:
+        return object()
 
 
 def _has_keys(text: str, keys: str) -> bool:

@@ -189,7 +189,13 @@ def _cells(standing: Standing) -> Iterator[str]:
     yield ", ".join(f"{count} {_WORDS.get(how, how)}" for how, count in line.hows.most_common())
 
 
-_WORDS: Final = {"check": "checked", "equal": "equal", "failure": "failed", "differs": "not graded"}
+_WORDS: Final = {
+    "check": "checked",
+    "equal": "equal",
+    "failure": "failed",
+    "differs": "not graded",
+    "unchecked": "not checked",
+}
 
 
 def _stake(standing: Standing) -> str:
@@ -226,7 +232,9 @@ def _remarks(audit: Audit, policy: Policy, plan: DayPlan) -> Iterator[str]:
     )
     if resting:
         yield f"No pairs are made today of {', '.join(resting)}: the allowance frees more elsewhere."
-    if any(standing.line.undecided for standing in audit.standings):
+    if any(standing.line.hows["unchecked"] for standing in audit.standings):
+        yield "Where pairs are not checked, their check could not tell: the log of the gateway says why."
+    if any(standing.line.hows["differs"] for standing in audit.standings):
         yield "Open pairs have different answers that nothing could grade: give their types a quality.check."
     if _gap(audit) is Gap.NONE:
         yield "There is no routable gap: on these tiers, no type differs from the others by more than the margin."

@@ -8,8 +8,9 @@ from typing import Final
 
 import httpx2
 
+from tierwise.client.auditing import Ear
 from tierwise.client.replies import AsyncHttpxReply
-from tierwise.client.session import Session
+from tierwise.client.session import Begun, Session
 from tierwise.client.ways import NO_REPLY, AsyncWay, reply_to
 from tierwise.core.effects import Answer
 from tierwise.engine.clock import now_us
@@ -23,7 +24,7 @@ AHEAD: Final = 16
 """Parts of a stream that wait at most for a caller that is slower than the provider."""
 
 
-async def relay(session: Session, opened: Opened, way: AsyncWay) -> httpx2.Response | OwnReply:
+async def relay(session: Session, begun: Begun, way: AsyncWay) -> httpx2.Response | OwnReply:
     """See a call through, a stream up to its first bytes; return the provider's reply, or ours in its place.
 
     The rest of a stream is read by the response's stream. Closing that before its end is how the caller leaves, and so
@@ -32,10 +33,10 @@ async def relay(session: Session, opened: Opened, way: AsyncWay) -> httpx2.Respo
     Raises:
         Exception: what the client raises where it gets no reply, or not the whole of one.
     """
-    upstream = _Upstream(way)
+    opened, upstream = begun.opened, _Upstream(way)
     side = session.side()
     is_stream = opened.plan.call.stream
-    caller = _Caller(opened, ahead=AHEAD if is_stream else None)
+    caller = _Caller(opened, session.ear(begun, way.again), ahead=AHEAD if is_stream else None)
     driver = RelayDriver(
         opened,
         outgoing=way.outgoing,
@@ -111,8 +112,9 @@ class _Upstream:
 class _Caller:
     """Keeps what the driver hands over until it is taken; a cancellation always is the caller's."""
 
-    def __init__(self, opened: Opened, *, ahead: int | None) -> None:
+    def __init__(self, opened: Opened, ear: Ear | None, *, ahead: int | None) -> None:
         self._opened = opened
+        self._ear = ear
         self._ahead = ahead
         self._news = asyncio.Event()
         self._room = asyncio.Event()
@@ -135,10 +137,13 @@ class _Caller:
         return self.is_over and not (self.is_whole or self.has_failed or self.own is not None)
 
     def begin(self, status: int, headers: Headers) -> None:
-        del status, headers  # they are the response's
+        if self._ear is not None:  # for its caller they are the response's
+            self._ear.begin(status, headers)
         self.told = own_headers(self._opened.call_id, self._opened.plan)
 
     async def send(self, chunk: bytes) -> None:
+        if self._ear is not None:
+            self._ear.take(chunk)
         self._put(chunk)
         while self._ahead is not None and len(self.parts) > self._ahead:
             self._room.clear()
@@ -147,6 +152,8 @@ class _Caller:
     async def finish(self, chunk: bytes) -> None:
         self.is_whole = True
         self._put(chunk)
+        if self._ear is not None:
+            self._ear.finish(chunk)
 
     async def break_off(self) -> None:
         self.has_failed = True

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 from types import FunctionType
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 import anthropic
 import httpx2
@@ -17,13 +17,14 @@ import msgspec
 from anthropic import APIRequest, APIResponse, AsyncAPIResponse, AsyncCallNext, CallNext
 
 from tierwise.client import handed, pulled
+from tierwise.client.auditing import Again
 from tierwise.client.paths import Kind, kind_of
 from tierwise.client.replies import AsyncHttpxReply, Failures, HttpxReply, response_of
 from tierwise.client.session import DEFAULT_LEDGER, Session, session_of
 from tierwise.core.changes import Change
 from tierwise.engine.desk import Opened
 from tierwise.engine.doors import COUNT_TOKENS, MESSAGES
-from tierwise.engine.headers import betas_for
+from tierwise.engine.headers import as_another_call, betas_for, outgoing_headers
 from tierwise.engine.relay import COUNTING_S
 from tierwise.engine.router import Router
 from tierwise.upstream.port import Headers, Outgoing
@@ -67,11 +68,11 @@ class _Middleware(anthropic.Middleware):
         if kind is not Kind.CALL:
             got = self._session.aside(kind, request.url, hook.raw, hook.headers)
             return call_next(hook.with_body(got)) if isinstance(got, bytes) else hook.answer(got)
-        opened = self._session.begin(hook.raw, hook.headers)
-        if isinstance(opened, OwnReply):
-            return hook.answer(opened)
-        way = _Way(hook, opened, call_next)
-        got = pulled.relay(self._session, opened, way)
+        begun = self._session.begin(hook.raw, hook.headers)
+        if isinstance(begun, OwnReply):
+            return hook.answer(begun)
+        way = _Way(hook, begun.opened, call_next)
+        got = pulled.relay(self._session, begun, way)
         return hook.answer(got) if isinstance(got, OwnReply) else way.responses.pop()
 
     async def handle_async(self, request: APIRequest, call_next: AsyncCallNext) -> AsyncAPIResponse[Any]:
@@ -82,11 +83,11 @@ class _Middleware(anthropic.Middleware):
         if kind is not Kind.CALL:
             got = self._session.aside(kind, request.url, hook.raw, hook.headers)
             return await call_next(hook.with_body(got)) if isinstance(got, bytes) else hook.answer_async(got)
-        opened = await self._session.begin_async(hook.raw, hook.headers)
-        if isinstance(opened, OwnReply):
-            return hook.answer_async(opened)
-        way = _AsyncWay(hook, opened, call_next)
-        got = await handed.relay(self._session, opened, way)
+        begun = await self._session.begin_async(hook.raw, hook.headers)
+        if isinstance(begun, OwnReply):
+            return hook.answer_async(begun)
+        way = _AsyncWay(hook, begun.opened, call_next)
+        got = await handed.relay(self._session, begun, way)
         return hook.answer_async(got) if isinstance(got, OwnReply) else way.responses.pop()
 
 
@@ -97,7 +98,10 @@ class _Hook:
         self.request = request
         self.json = _json_of(request)
         self.raw: bytes = _encode(self.json)
-        self._seen = _headers_of(request, call_next)
+        client = _client_of(call_next)
+        self._seen = _headers_of(request, client)
+        self.address = None if client is None else _address(request, client)
+        """Where the call goes, as a whole address; None where the SDK does not tell."""
 
     @property
     def headers(self) -> Headers:
@@ -154,6 +158,7 @@ class _Hook:
 
 
 _BETA: Final = "anthropic-beta"
+_Client: TypeAlias = anthropic.Anthropic | anthropic.AsyncAnthropic
 
 
 class _Asking:
@@ -167,9 +172,20 @@ class _Asking:
     def outgoing(self, changes: tuple[Change, ...]) -> Outgoing:
         return self._made(self._hook.request.url, rewrite(self._opened.body, changes), changes)
 
+    @property
+    def again(self) -> Again | None:
+        """Makes the audit's request; None where the SDK does not tell where calls go."""
+        return None if self._hook.address is None else self._again
+
     def counting(self, changes: tuple[Change, ...]) -> Outgoing:
         url = self._hook.request.url.replace(MESSAGES, COUNT_TOKENS, 1)
         return self._made(url, counting_body(self._opened.body, changes), changes)
+
+    def _again(self, changes: tuple[Change, ...]) -> Outgoing:
+        assert self._hook.address is not None
+        headers = outgoing_headers(self._hook.headers, key=None, betas=betas_for(changes))
+        body = rewrite(self._opened.body, changes)
+        return as_another_call(Outgoing(method="POST", target=self._hook.address, headers=headers, body=body))
 
     def _made(self, url: str, body: bytes, changes: tuple[Change, ...]) -> Outgoing:
         headers = [(_BETA.encode(), beta) for beta in betas_for(changes)]
@@ -231,10 +247,10 @@ _encode: Final = msgspec.json.Encoder(enc_hook=_dumped).encode
 _fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-def _headers_of(request: APIRequest, call_next: object) -> dict[str, str]:
+def _headers_of(request: APIRequest, client: _Client | None) -> dict[str, str]:
     """The headers that an attempt will have, by lower-case name, as far as they can be known here."""
     headers: dict[str, str] = {}
-    for layer in (_client_headers(call_next), request.headers):
+    for layer in ({} if client is None else client.default_headers, request.headers):
         for name, value in layer.items():
             if isinstance(value, str):
                 headers[name.lower()] = value
@@ -243,8 +259,16 @@ def _headers_of(request: APIRequest, call_next: object) -> dict[str, str]:
     return headers
 
 
-def _client_headers(call_next: object) -> Mapping[str, object]:
-    """The headers that the client adds to every call: its key, its version, and its `default_headers`.
+def _address(request: APIRequest, client: _Client) -> str | None:
+    """The whole address of a request, whose own is most often what follows the client's; None if it has parameters."""
+    own = request.url
+    if request.options.params:
+        return None
+    return own if "://" in own else f"{str(client.base_url).rstrip('/')}/{own.lstrip('/')}"
+
+
+def _client_of(call_next: object) -> _Client | None:
+    """The client, which has the headers of every call: its key, its version, its `default_headers`; and the address.
 
     The SDK does not tell a middleware of its client. The last link of the chain is a function that holds it, and each
     link before holds the next. Where an SDK is built otherwise, only a call's own headers are seen; the log says so.
@@ -254,10 +278,10 @@ def _client_headers(call_next: object) -> Mapping[str, object]:
         held = dict(zip(link.__code__.co_freevars, link.__closure__ or (), strict=True))
         client = held["self"].cell_contents if "self" in held else None
         if isinstance(client, anthropic.Anthropic | anthropic.AsyncAnthropic):
-            return client.default_headers
+            return client
         link = held["call_next"].cell_contents if "call_next" in held else None
     _say_once()
-    return {}
+    return None
 
 
 _said: Final[list[str]] = []

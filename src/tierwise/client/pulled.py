@@ -8,8 +8,9 @@ from typing import Final
 
 import httpx2
 
+from tierwise.client.auditing import Ear
 from tierwise.client.replies import HttpxReply
-from tierwise.client.session import Session
+from tierwise.client.session import Begun, Session
 from tierwise.client.streams import Streams
 from tierwise.client.ways import NO_REPLY, Way, reply_to
 from tierwise.core.effects import Answer
@@ -22,7 +23,7 @@ from tierwise.upstream.port import Headers, Outgoing
 from tierwise.wire.errors import OwnReply
 
 
-def relay(session: Session, opened: Opened, way: Way) -> httpx2.Response | OwnReply:
+def relay(session: Session, begun: Begun, way: Way) -> httpx2.Response | OwnReply:
     """See a call through, a stream up to its first bytes; return the provider's reply, or ours in its place.
 
     The rest of a stream is read by the response's stream. Closing that before its end is how the caller leaves.
@@ -30,8 +31,8 @@ def relay(session: Session, opened: Opened, way: Way) -> httpx2.Response | OwnRe
     Raises:
         Exception: what the client raises where it gets no reply, or not the whole of one.
     """
-    upstream = _Upstream(way)
-    caller = _Caller(opened)
+    opened, upstream = begun.opened, _Upstream(way)
+    caller = _Caller(opened, session.ear(begun, way.again))
     pace = SyncRelayDriver(
         opened,
         outgoing=way.outgoing,
@@ -82,8 +83,9 @@ class _Upstream:
 class _Caller:
     """Keeps what the driver hands over until it is taken."""
 
-    def __init__(self, opened: Opened) -> None:
+    def __init__(self, opened: Opened, ear: Ear | None) -> None:
         self._opened = opened
+        self._ear = ear
         self.parts: list[bytes] = []
         self.told: list[tuple[bytes, bytes]] = []
         """Headers of ours."""
@@ -92,15 +94,20 @@ class _Caller:
         self.is_whole = False
 
     def begin(self, status: int, headers: Headers) -> None:
-        del status, headers  # they are the response's
+        if self._ear is not None:  # for its caller they are the response's
+            self._ear.begin(status, headers)
         self.told = own_headers(self._opened.call_id, self._opened.plan)
 
     def send(self, chunk: bytes) -> None:
+        if self._ear is not None:
+            self._ear.take(chunk)
         self.parts.append(chunk)
 
     def finish(self, chunk: bytes) -> None:
         self.is_whole = True
         self.parts.append(chunk)
+        if self._ear is not None:
+            self._ear.finish(chunk)
 
     def break_off(self) -> None:
         self.has_failed = True

@@ -10,11 +10,13 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self, runtime_checkable
 from weakref import WeakKeyDictionary, WeakSet
 
+from tierwise.client.auditing import Again, Ear, SessionAudit
 from tierwise.client.ledger import LoopSide, NoLedger, SessionLedger
 from tierwise.client.paths import Kind, provider_path
 from tierwise.client.streams import Streams
@@ -66,7 +68,10 @@ class Session:
         book = router.book
         if ledger is None and _is_hard(book.policy):
             raise NeedsLedger
-        self.desk = Desk(book, conversations=Conversations(), clock=now_us, new_id=call_ids())
+        self._new_id = call_ids()
+        self.desk = Desk(book, conversations=Conversations(), clock=now_us, new_id=self._new_id)
+        self.audit: SessionAudit | None = None
+        """Compares calls in the background; None where no type is shadowed, or nothing is recorded."""
         self.warnings = Warnings(warn)
         self._pid = os.getpid()
         self._sides: WeakKeyDictionary[asyncio.AbstractEventLoop, Side] = WeakKeyDictionary()
@@ -94,6 +99,11 @@ class Session:
         upkeep = upkeep_of(self.balances, where, desk=self.desk, put=ledger.put, clock=now_us)
         upkeep.start()
         opened.callback(upkeep.close)
+        if any(contract.shadow for contract in policy.contracts.values()):
+            self.audit = SessionAudit(
+                desk=self.desk, ledger=ledger, balances=self.balances, where=where, new_id=self._new_id
+            )
+            opened.callback(self.audit.close)
 
     def __enter__(self) -> Self:
         return self
@@ -131,7 +141,7 @@ class Session:
         """Do as `close`, in a coroutine."""
         await asyncio.to_thread(self.close)
 
-    def begin(self, raw: bytes, headers: Headers) -> Opened | OwnReply:
+    def begin(self, raw: bytes, headers: Headers) -> "Begun | OwnReply":
         """Read and begin a call, or answer it.
 
         Args:
@@ -145,11 +155,9 @@ class Session:
         store = self.balances.store
         if reading.is_strange and reading.conversation is not None and isinstance(store, _KnowsTiers):
             kept = store.tier(reading.conversation)
-        return self.desk.begin(
-            reading, key_id=credential_id(headers), kept=kept, number=attempt_number(headers)
-        )
+        return self._begun(reading, headers, kept)
 
-    async def begin_async(self, raw: bytes, headers: Headers) -> Opened | OwnReply:
+    async def begin_async(self, raw: bytes, headers: Headers) -> "Begun | OwnReply":
         """Read and begin a call, or answer it, in a coroutine."""
         reading = self._read(raw, headers)
         if isinstance(reading, OwnReply):
@@ -158,9 +166,7 @@ class Session:
         conversations = self.side().conversations
         if reading.is_strange and reading.conversation is not None and conversations is not None:
             kept = await conversations.tier(reading.conversation)
-        return self.desk.begin(
-            reading, key_id=credential_id(headers), kept=kept, number=attempt_number(headers)
-        )
+        return self._begun(reading, headers, kept)
 
     def aside(self, kind: Kind, path: str, raw: bytes, headers: Headers) -> bytes | OwnReply:
         """Answer a request that is refused; of one that has tokens counted, return the body for the decided model."""
@@ -190,6 +196,24 @@ class Session:
             return own_reply("ledger", f"Tierwise cannot record calls now and sends none: {trouble}")
         return None
 
+    def ear(self, begun: "Begun", again: Again | None) -> Ear | None:
+        """Draw whether a call that is about to be made is to be heard by the audit; None where it is not.
+
+        Args:
+            begun: the call.
+            again: makes the audit's request; None where nobody knows where calls go.
+        """
+        if self.audit is None or again is None or begun.number > 1:
+            return None
+        return self.audit.listen(
+            begun.reading, begun.opened, key_id=begun.key_id, again=again, headers=begun.headers
+        )
+
+    def _begun(self, reading: Reading, headers: Headers, kept: str | None) -> "Begun":
+        key_id, number = credential_id(headers), attempt_number(headers)
+        opened = self.desk.begin(reading, key_id=key_id, kept=kept, number=number)
+        return Begun(reading=reading, opened=opened, headers=headers, key_id=key_id, number=number)
+
     def _read(self, raw: bytes, headers: Headers) -> Reading | OwnReply:
         refusal = self.refusal()
         if refusal is not None:
@@ -205,6 +229,19 @@ FORKED: Final = (
     "This process was forked after its session of Tierwise was opened, and has no ledger: make the client, and its "
     "middleware or transport, after the fork."
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """A call that is about to be made."""
+
+    reading: Reading
+    opened: Opened
+    headers: Headers
+    """As far as they are known, names in lower case."""
+    key_id: str
+    number: int
+    """Which attempt of its client's it is, from 1."""
 
 
 class Side:

@@ -1,5 +1,6 @@
 """`httpx2` transports: any client that is built on them is routed, budgeted and recorded."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import httpx2
@@ -11,7 +12,7 @@ from tierwise.client.session import DEFAULT_LEDGER, Session, session_of
 from tierwise.core.changes import Change
 from tierwise.engine.desk import Opened
 from tierwise.engine.doors import COUNT_TOKENS, MESSAGES
-from tierwise.engine.headers import betas_for, outgoing_headers
+from tierwise.engine.headers import as_another_call, betas_for, outgoing_headers
 from tierwise.engine.relay import COUNTING_S
 from tierwise.engine.router import Router
 from tierwise.upstream.port import Outgoing
@@ -56,10 +57,10 @@ class Transport(httpx2.BaseTransport):
         return response_of(got, request) if isinstance(got, OwnReply) else got
 
     def _call(self, request: httpx2.Request) -> httpx2.Response | OwnReply:
-        opened = self._session.begin(request.read(), lower(request.headers))
-        if isinstance(opened, OwnReply):
-            return opened
-        return pulled.relay(self._session, opened, _Way(request, opened, self._inner))
+        begun = self._session.begin(request.read(), lower(request.headers))
+        if isinstance(begun, OwnReply):
+            return begun
+        return pulled.relay(self._session, begun, _Way(request, begun.opened, self._inner))
 
     def close(self) -> None:
         """Close the connections. The session stays open, for others that use it."""
@@ -98,10 +99,10 @@ class AsyncTransport(httpx2.AsyncBaseTransport):
         return response_of(got, request) if isinstance(got, OwnReply) else got
 
     async def _call(self, request: httpx2.Request) -> httpx2.Response | OwnReply:
-        opened = await self._session.begin_async(await request.aread(), lower(request.headers))
-        if isinstance(opened, OwnReply):
-            return opened
-        return await handed.relay(self._session, opened, _AsyncWay(request, opened, self._inner))
+        begun = await self._session.begin_async(await request.aread(), lower(request.headers))
+        if isinstance(begun, OwnReply):
+            return begun
+        return await handed.relay(self._session, begun, _AsyncWay(request, begun.opened, self._inner))
 
     async def aclose(self) -> None:
         """Close the connections. The session stays open, for others that use it."""
@@ -121,6 +122,9 @@ class _Asking:
 
     def counting(self, changes: tuple[Change, ...]) -> Outgoing:
         return self._made(_counting_target(self._request), counting_body(self._opened.body, changes), changes)
+
+    def again(self, changes: tuple[Change, ...]) -> Outgoing:
+        return as_another_call(replace(self.outgoing(changes), target=str(self._request.url)))
 
     def _made(self, target: str, body: bytes, changes: tuple[Change, ...]) -> Outgoing:
         headers = outgoing_headers(lower(self._request.headers), key=None, betas=betas_for(changes))

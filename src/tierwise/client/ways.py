@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from tierwise.client.auditing import Again
 from tierwise.client.replies import AsyncHttpxReply, Failures, HttpxReply
 from tierwise.core.changes import Change
 from tierwise.core.effects import Answer
@@ -25,6 +26,11 @@ class _Asks(Protocol):
 
     def counting(self, changes: tuple[Change, ...]) -> Outgoing:
         """Make the request that has the prompt counted, its body changed so."""
+        ...
+
+    @property
+    def again(self) -> Again | None:
+        """Makes the audit's request; None where it is not known where calls go."""
         ...
 
 

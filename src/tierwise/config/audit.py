@@ -1,10 +1,12 @@
 """How the audit's keys become values, and what is wrong with them."""
 
+from pathlib import Path
 from typing import Final
 
-from tierwise.audit.grading import read_check
 from tierwise.config import audit_keys as keys
+from tierwise.config.quality import read_check
 from tierwise.config.reading import Notes, Section, section
+from tierwise.core.checks import Check
 from tierwise.core.policy import Audit, Contract
 
 _DAY_S: Final = 86_400
@@ -28,17 +30,17 @@ def read_audit(top: Section) -> Audit:
     )
 
 
-def read_quality(contract: Section) -> tuple[str | None, int | None, bool | None]:
-    """Return a contract's check, its margin in points and whether verdicts act; None where it does not say."""
+def read_quality(contract: Section, folder: Path) -> tuple[Check | None, int | None, bool | None]:
+    """Return a contract's check, its margin in points and whether verdicts act; None where it does not say.
+
+    Args:
+        contract: its table.
+        folder: the policy's.
+    """
     quality = next(contract.inner(keys.QUALITY), None)
     if quality is None:
         return None, None, None
-    check, margin = quality.take(keys.CHECK), quality.take(keys.MARGIN)
-    wrong = None if check is None else read_check(check)
-    if isinstance(wrong, str):
-        path = (*quality.path, keys.CHECK.name)
-        quality.notes.error(path, wrong, 'write "json", "json:KEY,KEY", "regex:PATTERN" or "exact:TEXT"')
-    return check, margin, quality.take(keys.TYPE_AUTOPILOT)
+    return read_check(quality, folder), quality.take(keys.MARGIN), quality.take(keys.TYPE_AUTOPILOT)
 
 
 def check_shadow(contract: Contract, tiers: int, notes: Notes) -> None:

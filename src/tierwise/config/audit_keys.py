@@ -2,8 +2,9 @@
 
 from typing import Final
 
-from tierwise.config.kinds import Duration, Flag, Text, Whole
+from tierwise.config.kinds import Duration, Flag, Text, Texts, Whole
 from tierwise.config.tables import Key, Table
+from tierwise.core.checks import LIMIT_S
 
 SHADOW: Final[Key[bool]] = Key(
     name="shadow",
@@ -20,14 +21,32 @@ MARGIN: Final[Key[int]] = Key(
     example="5",
     absent="3",
 )
-CHECK: Final[Key[str]] = Key(
+CHECK: Final[Key[tuple[str, ...]]] = Key(
     name="check",
-    kind=Text(noun="a check"),
+    kind=Texts(noun="a check"),
     meaning="What a good answer is: `json`, the text is JSON; `json:KEY,KEY`, it is an object with these keys; "
-    "`regex:PATTERN`, the pattern is found in it; `exact:TEXT`, it is that text. Answers that call tools are compared "
-    "as they are.",
+    "`regex:PATTERN`, the pattern is found in it; `exact:TEXT`, it is that text; `schema:FILE`, it is JSON that the "
+    "JSON Schema in the file describes; `command:PROGRAM`, the program ends with 0 when it reads the text, and with 1 "
+    "where it is no good answer (with arguments: a list); `python:MODULE:FUNCTION`, the function says so. Files, "
+    "programs and modules are looked for from the policy's folder. Answers that call tools are compared as they are.",
     example='"json:invoice_number,total"',
     absent="none: equal answers are as good as each other, and of others nobody can say",
+)
+CHECK_TIMEOUT: Final[Key[int]] = Key(
+    name="check_timeout",
+    kind=Duration(),
+    meaning="How long the check may take. What it has not said by then nobody knows: the answer has neither passed nor "
+    "failed.",
+    example='"60s"',
+    absent=f'"{LIMIT_S}s"',
+)
+CHECK_VERSION: Final[Key[str]] = Key(
+    name="check_version",
+    kind=Text(noun="a version"),
+    meaning="Names what a `command:` or a `python:` check asks, in place of a hash of it. Another version begins new "
+    "evidence.",
+    example='"2"',
+    absent="a hash: of the command and the files in the policy's folder that it names; of the function's source",
 )
 SHARE: Final[Key[int]] = Key(
     name="share",
@@ -93,7 +112,7 @@ QUALITY: Final = Table(
     name="task_types.NAME.quality",
     shape="one",
     meaning="What the audit takes for a good answer of one task type, and which difference counts.",
-    keys=(CHECK, MARGIN, TYPE_AUTOPILOT),
+    keys=(CHECK, CHECK_TIMEOUT, CHECK_VERSION, MARGIN, TYPE_AUTOPILOT),
     example='[task_types.extraction]\ntier = "fast"\nshadow = true\nquality.check = "json:total"\n',
     planned=("judge",),
     needs_one_of=("check", "margin", "autopilot"),

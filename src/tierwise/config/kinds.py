@@ -252,6 +252,24 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class Texts:
+    """A string, or a list of them, none empty; read as a list."""
+
+    noun: str = "a string or a list of strings"
+
+    def read(self, value: object) -> tuple[str, ...] | Misfit:
+        """Return the strings."""
+        members = [value] if isinstance(value, str) else as_list(value)
+        if not members or not all(isinstance(member, str) and member.strip() for member in members):
+            return misfit(self.noun, value)
+        return tuple(members)
+
+    def schema(self) -> dict[str, Any]:
+        """Return its JSON Schema."""
+        return {"type": ["string", "array"], "minLength": 1, "items": Text().schema(), "minItems": 1}
+
+
+@dataclass(frozen=True, slots=True)
 class Pattern:
     """A string in which `*` stands for any characters and `?` for one."""
 

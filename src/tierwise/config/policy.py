@@ -37,6 +37,12 @@ class Book:
     warnings: tuple[PolicyProblem, ...] = ()
     """What is probably not meant, in the order of the file. The policy works all the same."""
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The other files that it says something by: a change of one of them is a change of the policy."""
+        checks = (contract.check for contract in self.policy.contracts.values())
+        return tuple(file for check in checks if check is not None for file in check.files)
+
 
 def load_book(path: str | PathLike[str], *, prices: PriceBook | None = None) -> Book:
     """Read a policy file.
@@ -66,7 +72,7 @@ def parse_book(text: str, *, file: str, prices: PriceBook | None = None) -> Book
 
     Args:
         text: The whole file.
-        file: Its name, for messages.
+        file: Its name, for messages; the files that it names are looked for from its folder.
         prices: As for `load_book`.
 
     Raises:
@@ -77,7 +83,7 @@ def parse_book(text: str, *, file: str, prices: PriceBook | None = None) -> Book
     notes = Notes()
     top = _opened(document, notes)
     book = _with_own_prices(top, shipped_prices() if prices is None else prices, version)
-    draft = _draft(top)
+    draft = _draft(top, Path(file).absolute().parent)
     check(draft, book, notes)
     openai = read_openai(top, draft.tiers, book)
     policy = Policy(
@@ -185,7 +191,7 @@ def _opened(document: dict[str, Any], notes: Notes) -> Section:
     return top
 
 
-def _draft(top: Section) -> Draft:
+def _draft(top: Section, folder: Path) -> Draft:
     tiers = named_sections(keys.TIERS, top.values.get("tiers", {}), top.notes)
     types = named_sections(keys.TASK_TYPES, top.values.get("task_types", {}), top.notes)
     rules = listed_sections(keys.MATCH, top.values.get("match", []), top.notes)
@@ -195,7 +201,7 @@ def _draft(top: Section) -> Draft:
         top.notes.error((), "the policy has no tier", "`tierwise init` writes a policy to start from")
     return Draft(
         tiers={name: tier and _tier(name, tier) for name, tier in tiers.items()},
-        contracts={name: contract and _contract(name, contract) for name, contract in types.items()},
+        contracts={name: contract and _contract(name, contract, folder) for name, contract in types.items()},
         rules=tuple(rule and _rule(rule) for rule in rules),
         budgets=tuple(budget and read_budget(budget) for budget in budgets),
         clients=tuple(client and read_client(client) for client in clients),
@@ -216,7 +222,7 @@ def _tier(name: str, section: Section) -> Tier | None:
     return Tier(name=name, model=model, effort=effort, thinking=thinking or "keep", thinking_floor=floor)
 
 
-def _contract(name: str, section: Section) -> Contract | None:
+def _contract(name: str, section: Section, folder: Path) -> Contract | None:
     tier = section.take(keys.TIER)
     max_tokens = section.take(keys.MAX_TOKENS)
     min_tokens = section.take(keys.MIN_TOKENS)
@@ -228,7 +234,7 @@ def _contract(name: str, section: Section) -> Contract | None:
     thinking = section.take(keys.KEEP_THINKING)
     mode = section.take(keys.TYPE_MODE)
     shadow = section.take(SHADOW) or False
-    check, margin, autopilot = read_quality(section)
+    check, margin, autopilot = read_quality(section, folder)
     description = section.take(keys.DESCRIPTION)
     on_truncation = section.take(retry_keys.ON_TRUNCATION)
     cascade = section.take(retry_keys.CASCADE) or False

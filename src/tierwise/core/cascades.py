@@ -6,11 +6,12 @@ The caller sees one reply. The second attempt is a call of its own; where it fai
 from dataclasses import replace
 
 from tierwise.core.attempts import Attempt, TryAgain, next_attempt
+from tierwise.core.checks import Check
 from tierwise.core.decision import Otherwise, Reason, Why
 from tierwise.core.planning import Plan, moved
 
 
-def check_of(plan: Plan, attempt: Attempt) -> str | None:
+def check_of(plan: Plan, attempt: Attempt) -> Check | None:
     """Return the check that a whole reply has to pass; None where nothing follows from it."""
     contract = plan.policy.contracts.get(plan.task.type or "")
     if contract is None or not contract.cascade or not plan.decision.acts or not attempt.lengthens:

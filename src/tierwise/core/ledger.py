@@ -228,7 +228,7 @@ class Paired:
     difference: int | None
     """The cheaper tier's quality minus the dearer one's: -1, 0 or 1; None where nobody can say yet."""
     how: str
-    """How that was found: `equal`, `check`, `failure`, or `differs` where it was not."""
+    """How that was found: `equal`, `check`, `failure`; `differs`, or `unchecked` by its check, where it was not."""
     probability: float
     """With which probability a cluster like its own gave a pair."""
     cluster: str

@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from typing import Final, Literal, TypeAlias
 
 from tierwise.core.catalog import find, thinking_floor
+from tierwise.core.checks import Check
 from tierwise.money import Nanos
 
 Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
@@ -98,8 +99,8 @@ class Contract:
     """Whether some of its calls may be made on another tier too, for the audit."""
     margin_points: int | None = None
     """Loss of quality that counts as none, in points of pass rate; None takes the audit's own."""
-    check: str | None = None
-    """What a good answer is, as the policy writes it: `json`, `json:KEYS`, `regex:PATTERN` or `exact:TEXT`."""
+    check: Check | None = None
+    """What a good answer is; None where nothing but equality says it."""
     autopilot: bool | None = None
     """Whether verdicts move its calls by themselves; None takes the audit's own."""
     cascade: bool = False

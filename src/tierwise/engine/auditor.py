@@ -23,6 +23,7 @@ from tierwise.engine.batch_results import BatchResults
 from tierwise.engine.batches import BatchDesk
 from tierwise.engine.budgets import AsyncBudgets
 from tierwise.engine.candidates import Candidate
+from tierwise.engine.checking import Checker
 from tierwise.engine.comparing import Comparer
 from tierwise.engine.dayplan import day_plan
 from tierwise.engine.desk import Desk, Opened, Reading
@@ -56,7 +57,7 @@ LOOK_S: Final = 60.0
 
 
 class Auditor:
-    """Makes pairs. All of it but its reading, of the ledger and of replies, is on one event loop."""
+    """Makes pairs. It is on one event loop, but for its reading of the ledger and of replies, and for `consider`."""
 
     def __init__(
         self,
@@ -69,6 +70,8 @@ class Auditor:
         new_id: Callable[[], str],
         read: Callable[[], Reader],
         batches: BatchDesk,
+        checker: Checker,
+        gathers: bool = True,
         retry_s: float = RETRY_S,
         gather_s: float = GATHER_S,
         ask_s: float = ASK_S,
@@ -84,6 +87,8 @@ class Auditor:
             new_id: makes call ids.
             read: opens the ledger for reading.
             batches: sees those of its calls out that go together.
+            checker: holds answers against checks.
+            gathers: whether calls go together where the policy says so.
             retry_s: how long the audit makes no calls in a direction whose allowance is used up, in seconds.
             gather_s: how long calls are gathered that go together, in seconds.
             ask_s: how often the provider is asked whether it is through with them, in seconds.
@@ -118,6 +123,8 @@ class Auditor:
             clock=clock,
             new_id=new_id,
             notice=self.notice,
+            checker=checker,
+            gathers=gathers,
         )
         self._queue: asyncio.Queue[Candidate] = asyncio.Queue(QUEUE)
         self._held = 0
@@ -139,7 +146,7 @@ class Auditor:
         key_id: str,
         outgoing: Callable[[tuple[Change, ...]], Outgoing],
     ) -> Candidate | None:
-        """Draw whether a call that is about to be made is to be compared; None where it is not."""
+        """Draw whether a call that is about to be made is to be compared, in any thread; None where it is not."""
         planned, salt = opened.plan, self._salt
         if salt is None or not isinstance(planned, Plan) or self._queue.full():
             return None

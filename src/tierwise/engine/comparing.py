@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from tierwise.audit.grading import Answer, Check, grade, read_check
+from tierwise.audit.grading import Answer, Grade, Passed, checkable, grade
 from tierwise.core.ledger import Failed, Fault, Paired, Posted
 from tierwise.core.planning import Refused
+from tierwise.core.policy import Contract
 from tierwise.engine.batches import BatchDesk, GrantedItem
 from tierwise.engine.budgets import AsyncBudgets, Warnings
 from tierwise.engine.candidates import Candidate
+from tierwise.engine.checking import Checker
 from tierwise.engine.desk import Desk, Reading
 from tierwise.engine.gathering import Gathered, Gathering
 from tierwise.engine.ledger import AsyncLedger
@@ -48,6 +50,8 @@ class Comparer:
         clock: Callable[[], int],
         new_id: Callable[[], str],
         notice: Callable[[], None],
+        checker: Checker,
+        gathers: bool,
     ) -> None:
         """Make pairs.
 
@@ -62,6 +66,8 @@ class Comparer:
             clock: tells microseconds since 1970 UTC.
             new_id: makes call ids.
             notice: is told of each pair.
+            checker: holds answers against checks.
+            gathers: whether calls go together where the policy says so.
         """
         self._desk = desk
         self._upstream = upstream
@@ -73,10 +79,12 @@ class Comparer:
         self._clock = clock
         self._new_id = new_id
         self._notice = notice
+        self._checker = checker
+        self._gathers = gathers
 
     async def compare(self, candidate: Candidate) -> None:
         """Make the call on the other tier, and the pair once both replies are here."""
-        if self._desk.book.policy.audit.by_batch and can_be_gathered(candidate.reading):
+        if self._gathers and self._desk.book.policy.audit.by_batch and can_be_gathered(candidate.reading):
             await self._gather(candidate)
         else:
             await self._make(candidate)
@@ -139,7 +147,7 @@ class Comparer:
         ending: Posted | Failed | None,
         content: Callable[[], Content | None],
     ) -> None:
-        entry = await asyncio.to_thread(self._pair, candidate, call_id, ending, content)
+        entry = await self._pair(candidate, call_id, ending, content)
         if entry is not None:
             self._ledger.put(entry)
             self._notice()
@@ -165,7 +173,7 @@ class Comparer:
             calibration=self._desk.calibration,
         )
 
-    def _pair(
+    async def _pair(
         self,
         candidate: Candidate,
         call_id: str,
@@ -174,13 +182,14 @@ class Comparer:
     ) -> Paired | None:
         """Read both replies and grade them; None where one of them says nothing of its tier."""
         first = candidate.opened.exchange.ending
-        ours, theirs = _answer(first, candidate.kept.content), _answer(second, content)
+        ours = await asyncio.to_thread(_answer, first, candidate.kept.content)
+        theirs = await asyncio.to_thread(_answer, second, content)
         if first is None or second is None or ours is None or theirs is None:
             return None
         comparison = candidate.comparison
         by_tier = (first, second) if comparison.on_dear else (second, first)
         answers = (ours, theirs) if comparison.on_dear else (theirs, ours)
-        found = grade(dear=answers[0], cheap=answers[1], check=_check(candidate))
+        found = await self._grade(candidate, *answers)
         return Paired(
             pair_id=f"pair-{call_id}",
             at_us=self._clock(),
@@ -197,6 +206,15 @@ class Comparer:
             dear_nanos=by_tier[0].cost_nanos,
             cheap_nanos=by_tier[1].cost_nanos,
         )
+
+    async def _grade(self, candidate: Candidate, dear: Answer, cheap: Answer) -> Grade:
+        check, passed = _contract(candidate).check, None
+        if check is not None and checkable(dear, cheap):
+            passed = Passed(
+                dear=await self._checker.passes(check, dear.text),
+                cheap=await self._checker.passes(check, cheap.text),
+            )
+        return await asyncio.to_thread(grade, dear=dear, cheap=cheap, passed=passed)
 
 
 _NOT_ITS_DOING: Final = frozenset(
@@ -226,7 +244,5 @@ def _answer(ending: Posted | Failed | None, content: Callable[[], Content | None
     return None if found is None else Answer(text=found.text, tool_uses=found.tool_uses)
 
 
-def _check(candidate: Candidate) -> Check | None:
-    contract = candidate.reading.book.policy.contracts[candidate.comparison.key.task_type]
-    check = None if contract.check is None else read_check(contract.check)
-    return check if isinstance(check, Check) else None
+def _contract(candidate: Candidate) -> Contract:
+    return candidate.reading.book.policy.contracts[candidate.comparison.key.task_type]

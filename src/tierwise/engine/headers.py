@@ -1,6 +1,7 @@
 """Headers on their way through: hop-by-hop ones end here, credentials go only to the provider, ours are ours."""
 
 import re
+from dataclasses import replace
 from decimal import Decimal
 from functools import lru_cache
 from hashlib import sha256
@@ -13,7 +14,7 @@ from tierwise.core.changes import REMOVED, Change
 from tierwise.core.fitting import TASK_BUDGET_BETA, TASK_BUDGET_PATH
 from tierwise.core.planning import Plan, Refused
 from tierwise.money import Nanos
-from tierwise.upstream.port import Headers
+from tierwise.upstream.port import Headers, Outgoing
 
 HOP_BY_HOP: Final = frozenset(
     (
@@ -179,6 +180,12 @@ def outgoing_to_openai(
     if key is not None and (replaces or not own):
         sent.append((b"authorization", b"Bearer " + key.encode("latin-1")))
     return sent
+
+
+def as_another_call(outgoing: Outgoing) -> Outgoing:
+    """The same request as another call: without the key by which the provider would give the first one's reply."""
+    headers = [(name, value) for name, value in outgoing.headers if name != b"idempotency-key"]
+    return replace(outgoing, headers=headers)
 
 
 def returned_headers(headers: Headers) -> list[tuple[bytes, bytes]]:

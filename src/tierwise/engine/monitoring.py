@@ -12,12 +12,14 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from tierwise.audit.acting import open_line
-from tierwise.audit.grading import Answer, Check, read_check
+from tierwise.audit.grading import Answer
 from tierwise.audit.sampling import Purpose, uniform
 from tierwise.audit.watching import BATCH
+from tierwise.core.checks import Check
 from tierwise.core.ledger import Checked, Entry, Posted
 from tierwise.core.planning import Plan
 from tierwise.core.policy import Contract
+from tierwise.engine.checking import Checker
 from tierwise.engine.desk import Desk, Opened
 from tierwise.engine.listening import Kept, ListeningCaller
 from tierwise.engine.relay import Caller
@@ -60,10 +62,16 @@ class Watched:
 
 
 class Monitor:
-    """Counts replies that pass their check. All of it but the checks is on one event loop."""
+    """Counts replies that pass their check. It is on one event loop, but for the checks and for `consider`."""
 
     def __init__(
-        self, *, desk: Desk, put: Callable[[Entry], None], clock: Callable[[], int], new_id: Callable[[], str]
+        self,
+        *,
+        desk: Desk,
+        put: Callable[[Entry], None],
+        clock: Callable[[], int],
+        new_id: Callable[[], str],
+        checker: Checker,
     ) -> None:
         """Check the calls that are offered, while `run` runs.
 
@@ -72,7 +80,9 @@ class Monitor:
             put: hands an entry to the ledger.
             clock: tells microseconds since 1970 UTC.
             new_id: names entries.
+            checker: holds replies against checks.
         """
+        self._checker = checker
         self._desk = desk
         self._put = put
         self._clock = clock
@@ -95,11 +105,9 @@ class Monitor:
             return None
         return self._watched(opened, planned, contract, contract.check)
 
-    def _watched(self, opened: Opened, planned: Plan, contract: Contract, written: str) -> Watched | None:
-        policy, tier, check = planned.policy, planned.decision.tier, read_check(written)
+    def _watched(self, opened: Opened, planned: Plan, contract: Contract, check: Check) -> Watched:
+        policy, tier = planned.policy, planned.decision.tier
         assert tier is not None
-        if not isinstance(check, Check):
-            return None
         names = list(policy.tiers)
         acting = self._desk.acting
         lean = acting.lean(contract.name, policy)
@@ -118,7 +126,7 @@ class Monitor:
         while True:
             watched = await self._queue.get()
             try:
-                passed = await asyncio.to_thread(_passes, watched)
+                passed = await self._passes(watched)
                 if passed is not None:
                     self._count(watched, passed=passed)
             except Exception:
@@ -131,6 +139,12 @@ class Monitor:
     async def idle(self) -> None:
         """Wait until every reply that was taken is checked."""
         await self._queue.join()
+
+    async def _passes(self, watched: Watched) -> bool | None:
+        answer = await asyncio.to_thread(lambda: watched.answer)
+        if answer is None or answer.failure is not None:
+            return None if answer is None else False
+        return await self._checker.passes(watched.check, answer.text)
 
     def _count(self, watched: Watched, *, passed: bool) -> None:
         count = self._counts.pop(watched.line, None) or Checked(
@@ -146,10 +160,3 @@ class Monitor:
             self._counts[watched.line] = count
         else:
             self._put(replace(count, at_us=self._clock()))
-
-
-def _passes(watched: Watched) -> bool | None:
-    answer = watched.answer
-    if answer is None:
-        return None
-    return answer.failure is None and watched.check.passes(answer)

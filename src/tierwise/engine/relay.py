@@ -39,7 +39,7 @@ from tierwise.core.ledger import Entry, Fault, SetAside
 from tierwise.core.planning import Plan
 from tierwise.core.settlement import Ending
 from tierwise.engine.budgets import AsyncBudgets, Warnings
-from tierwise.engine.checking import passes
+from tierwise.engine.checking import Checker
 from tierwise.engine.desk import Opened
 from tierwise.engine.endings import (
     began,
@@ -113,6 +113,7 @@ class RelayDriver:
         warnings: Warnings,
         caller: Caller,
         clock: Callable[[], int],
+        checker: Checker | None = None,
     ) -> None:
         """Drive a call.
 
@@ -126,6 +127,7 @@ class RelayDriver:
             warnings: told what accounts come near their limits.
             caller: who is owed the reply.
             clock: tells microseconds since 1970 UTC.
+            checker: holds replies of cascades against their checks; None holds none.
         """
         self._exchange = opened.exchange
         self._keep_tier = opened.keep_tier
@@ -138,6 +140,7 @@ class RelayDriver:
         self._budgets = budgets
         self._caller = caller
         self._clock = clock
+        self._checker = checker
         self._reply: Reply | None = None
         self._held = b""
         self._cancelled = False
@@ -313,10 +316,10 @@ class RelayDriver:
     async def _passes(self, reply: Reply) -> bool | None:
         """Whether a whole reply passes the check that its plan goes on by; None where it goes on by none."""
         plan = self._exchange.plan
-        check = (
-            check_of(plan, self._exchange.attempt) if isinstance(plan, Plan) and reply.status == OK else None
-        )
-        return None if check is None else await asyncio.to_thread(passes, check, self._held)
+        if self._checker is None or not isinstance(plan, Plan) or reply.status != OK:
+            return None
+        check = check_of(plan, self._exchange.attempt)
+        return None if check is None else await self._checker.passes_whole(check, self._held)
 
     async def _relay_stream(self, reply: Reply, facts: StreamReader) -> None:
         """Let chunks past; the one with the stream's end, and what follows it, is held until it is recorded."""

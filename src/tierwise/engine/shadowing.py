@@ -219,7 +219,8 @@ def _arm(policy: Policy, contract: Contract, name: str) -> Arm:
 
 def _check_version(contract: Contract) -> str:
     """Changes with the check, and with the margin that it is held to."""
-    text = f"{contract.check or 'equality'} within {margin_of(contract)}"
+    asked = "equality" if contract.check is None else contract.check.version
+    text = f"{asked} within {margin_of(contract)}"
     return blake2b(text.encode(), digest_size=6).hexdigest()
 
 

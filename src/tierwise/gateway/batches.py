@@ -14,14 +14,14 @@ from tierwise.engine.batch_results import BatchResults
 from tierwise.engine.batches import Declined, OpenedBatch
 from tierwise.engine.doors import BATCHES
 from tierwise.engine.endings import readable, why_no_reply
-from tierwise.engine.headers import budget_headers, readable_headers, returned_headers
+from tierwise.engine.headers import as_another_call, budget_headers, readable_headers, returned_headers
 from tierwise.errors import MalformedRequest, UpstreamError
 from tierwise.gateway.asgi import LARGEST_BATCH, LARGEST_BODY, Receive, Scope, Send, answer, begin
 from tierwise.gateway.batch_owners import list_own, lists, stopped_by_owner
 from tierwise.gateway.door import Stopped, Visitor, stopped_by_type
 from tierwise.gateway.errors import answer_error, turn_away
 from tierwise.gateway.intake import BodyRefused, CallerLeftEarly, read_body
-from tierwise.gateway.messages import Parts, as_another_call, headers_for, target
+from tierwise.gateway.messages import Parts, headers_for, target
 from tierwise.gateway.passthrough import relay
 from tierwise.upstream.port import Outgoing, Reply
 from tierwise.wire.batches import at_this_address

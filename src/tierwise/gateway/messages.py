@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tierwise.core.call import Family
@@ -13,9 +13,11 @@ from tierwise.engine.balances import SharedConversations
 from tierwise.engine.batches import BatchDesk
 from tierwise.engine.budgets import AsyncBudgets, Warnings
 from tierwise.engine.candidates import Candidate
+from tierwise.engine.checking import Checker
 from tierwise.engine.desk import Desk, Opened, Reading
 from tierwise.engine.doors import COUNT_TOKENS
 from tierwise.engine.headers import (
+    as_another_call,
     betas_for,
     outgoing_headers,
     outgoing_to_openai,
@@ -60,6 +62,8 @@ class Parts:
     """Opens the ledger for reading."""
     door: Door = field(default_factory=Door)
     intake: Intake = field(default_factory=Intake)
+    checker: Checker = field(default_factory=Checker)
+    """Holds replies against checks."""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     """Waits for some seconds."""
     conversations: SharedConversations | None = None
@@ -190,6 +194,7 @@ async def _attempt(request: _Request, opened: Opened, taker: Caller) -> RelayDri
         warnings=parts.warnings,
         caller=taker,
         clock=parts.clock,
+        checker=parts.checker,
     )
     parts.meters.calls += 1
     await driver.run()
@@ -242,12 +247,6 @@ def _outgoing(request: _Request, opened: Opened, changes: tuple[Change, ...]) ->
         body=rewrite(opened.body, changes),
         address=opened.exchange.attempt.number - 1,
     )
-
-
-def as_another_call(outgoing: Outgoing) -> Outgoing:
-    """The same request as another call: without the key by which the provider would give the first one's reply."""
-    headers = [(name, value) for name, value in outgoing.headers if name != b"idempotency-key"]
-    return replace(outgoing, headers=headers)
 
 
 def _counting(request: _Request, opened: Opened, changes: tuple[Change, ...]) -> Outgoing:

@@ -126,6 +126,7 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)  # the audit's calls in flight are recorded as given up
+        parts.checker.close()
         await asyncio.to_thread(upkeep.close)
         await upstream.close()
         if openai is not None:
@@ -153,6 +154,7 @@ def _auditor(parts: Parts, settings: Settings, new_id: Callable[[], str]) -> Aud
         clock=parts.clock,
         new_id=new_id,
         read=lambda: read_ledger(settings.ledger),
+        checker=parts.checker,
         batches=parts.batches,
     )
 
@@ -162,7 +164,7 @@ def _monitor(parts: Parts, auditor: Auditor, new_id: Callable[[], str]) -> Monit
         parts.ledger.put(entry)
         auditor.notice()
 
-    return Monitor(desk=parts.desk, put=put, clock=parts.clock, new_id=new_id)
+    return Monitor(desk=parts.desk, put=put, clock=parts.clock, new_id=new_id, checker=parts.checker)
 
 
 def _beside(

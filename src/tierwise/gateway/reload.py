@@ -31,7 +31,7 @@ class PolicyFile:
         """What is wrong with the file as it is now; None when it is in force."""
         self._path = path
         self._desk = desk
-        self._stamp = _stamp(path)
+        self._stamps = self._stamp_all(desk.book)
         self._upstream: Upstream | None = None
         """The file's, as last read: told once where it is not the one in use."""
 
@@ -39,26 +39,42 @@ class PolicyFile:
         """Look at the file again and again, until cancelled."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            self.look()
+            self._tell(await asyncio.to_thread(self._news))  # schemas and modules take their time to be read
 
     def look(self) -> None:
-        """Take the file over if it has changed; a bad one leaves the policy as it was."""
-        stamp = _stamp(self._path)
-        if stamp == self._stamp:
-            return
-        self._stamp = stamp
+        """Take the file over if it has changed, or one that it names; a bad one leaves the policy as it was."""
+        self._tell(self._news())
+
+    def _news(self) -> Book | PolicyError | None:
+        """What the file says now, or what is wrong with it; None where nothing has changed."""
+        if self._stamp_all(self._desk.book) == self._stamps:
+            return None
         try:
             book = load_book(self._path)
         except PolicyError as error:
-            self.problem = str(error)
-            log.error(  # noqa: TRY400 — no traceback: the problems are the news
-                "the policy was edited and is wrong; %s stays in force\n%s",
-                self._desk.book.policy.version,
-                error,
-            )
-        else:
-            self.problem = None
-            self._take_over(book)
+            self._stamps = self._stamp_all(self._desk.book)
+            return error
+        self._stamps = self._stamp_all(book)
+        return book
+
+    def _stamp_all(self, book: Book) -> tuple[_Stamp | None, ...]:
+        """The state of the file and of all that it names."""
+        return tuple(_stamp(each) for each in (self._path, *map(Path, book.files)))
+
+    def _tell(self, news: Book | PolicyError | None) -> None:
+        match news:
+            case PolicyError():
+                self.problem = str(news)
+                log.error(
+                    "the policy was edited and is wrong; %s stays in force\n%s",
+                    self._desk.book.policy.version,
+                    news,
+                )
+            case Book():
+                self.problem = None
+                self._take_over(news)
+            case None:
+                pass
 
     def _take_over(self, book: Book) -> None:
         """Put the new policy in force, but for what a start makes ready: connections, and the hold on budgets."""
