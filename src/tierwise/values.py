@@ -6,7 +6,7 @@ directly, which takes half as long; all else of the dataclass is as it was. What
 function has not.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, ParamSpec, TypeVar, cast, dataclass_transform
 
@@ -31,16 +31,16 @@ def maker(made: Callable[P, T]) -> Callable[P, T]:
     names = tuple(each.name for each in fields(cls))
     unlocked = type(f"Unlocked{cls.__name__}", (), {"__slots__": names})
     body = [f"self.{name} = {given}" for name, given in _given(cls)]
-    known = {"new": object.__new__, "unlocked": unlocked, "made": cls}
-    lines = ("self = new(unlocked)", *body, "self.__class__ = made", "return self")
-    return _function(cls, "make", lines, known, first=())
+    known = {"_unlocked": unlocked, "_made": cls}
+    lines = ("self = _unlocked()", *body, "self.__class__ = _made", "return self")
+    return _function(cls, "make", lines, known, first=(), returns=cls)
 
 
 def _constructor(made: type[Any]) -> Callable[..., None]:
     """Write `def __init__(self, *, a, b=b_default): set_a(self, a); …` for a dataclass."""
     known = {f"set_{each.name}": made.__dict__[each.name].__set__ for each in fields(made)}
     body = [f"set_{name}(self, {given})" for name, given in _given(made)]
-    return _function(made, "__init__", body or ("pass",), known, first=("self",))
+    return _function(made, "__init__", body or ("pass",), known, first=("self",), returns=None)
 
 
 def _given(made: type[Any]) -> Iterator[tuple[str, str]]:
@@ -54,10 +54,11 @@ def _given(made: type[Any]) -> Iterator[tuple[str, str]]:
 def _function(
     made: type[Any],
     name: str,
-    lines: "tuple[str, ...] | list[str]",
+    lines: Sequence[str],
     known: dict[str, Any],
     *,
     first: tuple[str, ...],
+    returns: object,
 ) -> Callable[..., Any]:
     """Write a function that takes a dataclass's fields by their names."""
     known = {**known, "MISSING": MISSING, **_defaults(fields(made))}
@@ -70,7 +71,7 @@ def _function(
     function: Callable[..., Any] = known[name]
     function.__qualname__ = f"{made.__qualname__}.{name}"
     function.__module__ = made.__module__
-    function.__annotations__ = {each.name: each.type for each in fields(made)} | {"return": None}
+    function.__annotations__ = {each.name: each.type for each in fields(made)} | {"return": returns}
     return function
 
 
