@@ -310,7 +310,7 @@ class Exchange:
         self._step(Step.GRANTED)
         contents = asking.asker.contents
         amount = asking.claim.amount_nanos if isinstance(outcome, Lost) else outcome.amount_nanos
-        entry = _make_set_aside(
+        entry = SetAside(
             call_id=self.call_id,
             at_us=at_us,
             accounts=tuple([account.key for account in asking.claim.accounts]),
@@ -360,7 +360,7 @@ class Exchange:
     def _relay(self, began: ReplyBegan) -> Relay:
         self._began_us = began.at_us
         if began.status < 400:
-            return _RELAY
+            return Relay()
         failure = Failure(
             error="status", status=began.status, should_retry=began.should_retry, wait_us=began.wait_us
         )
@@ -378,7 +378,7 @@ class Exchange:
             return self._next
         if broke:
             return BreakOff()
-        return self._better(ending) or _RELEASE
+        return self._better(ending) or Release()
 
     def _better(self, ending: Ending) -> TryAgain | None:
         """Another attempt at a reply that failed its check, or that its cap cut, unless a budget set that cap."""
@@ -440,16 +440,11 @@ class Exchange:
     def _timings(self, ended_us: int) -> Timings:
         if self._sent_us is None:
             return NO_TIMINGS
-        return _make_timings(
+        return Timings(
             until_sent_us=self._sent_us - self.read_us,
             until_first_byte_us=None if self._began_us is None else self._began_us - self._sent_us,
             until_end_us=None if self._began_us is None else ended_us - self._began_us,
         )
 
 
-_make_set_aside: Final = maker(SetAside)
 _make_record: Final = maker(Record)
-_make_timings: Final = maker(Timings)
-
-_RELAY: Final = Relay()
-_RELEASE: Final = Release()

@@ -25,7 +25,7 @@ from tierwise.core.planning import Plan, Refused, moved
 from tierwise.core.policy import Budget, Contract, cap_floor
 from tierwise.core.pricing import PriceBook
 from tierwise.money import Nanos, format_usd
-from tierwise.values import maker, value
+from tierwise.values import value
 
 
 @value
@@ -116,7 +116,7 @@ def ask(
         is_new: whether its conversation has no tier yet, so that it may be moved.
         calibration: what is known of texts' tokens.
     """
-    asker = _make_asker(
+    asker = Asker(
         call_id=call_id,
         key_id=key_id,
         contents=contents,
@@ -251,7 +251,7 @@ def _asked(
         )  # to shorten a reply for a prompt of unknown length helps nobody
         shrinks = whole and not may_count and all(_shrinks_first(account.budget) for account in accounts)
     claim = _claim(plan, accounts, bound, least if shrinks else plan.max_tokens_sent, asker.call_id)
-    return _make_asking(
+    return Asking(
         plan=plan,
         wanted=wanted,
         claim=claim,
@@ -382,7 +382,7 @@ def _within(plan: Plan, bound: Estimate, limit: Nanos, least: int) -> Plan | Ref
 
 
 def _claim(plan: Plan, accounts: tuple[AccountRef, ...], bound: Estimate, least: int, call_id: str) -> Claim:
-    return _make_claim(
+    return Claim(
         call_id=call_id,
         accounts=accounts,
         amount_nanos=bound.cost_nanos(plan.max_tokens_sent),
@@ -448,8 +448,3 @@ def _too_dear(plan: Plan, least_nanos: Nanos, limit: Nanos) -> Refusal:
         sentence=f"One call of {plan.task.type} may cost {format_usd(limit)} (max_cost_usd), and this one up to "
         f"{_exactly(least_nanos)}: make its prompt shorter, or raise the limit.",
     )
-
-
-_make_asker: Final = maker(Asker)
-_make_asking: Final = maker(Asking)
-_make_claim: Final = maker(Claim)

@@ -266,7 +266,7 @@ class Protocol(HttpToolsProtocol):
             self._timer = None
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _parts_of(url: bytes) -> tuple[str, bytes, bytes]:
     """Return a request's path, decoded and as it came, and its query."""
     parsed = httptools.parse_url(url)
