@@ -134,6 +134,13 @@ def test_a_wrong_answer_is_another_one_and_no_answer_is_not_right() -> None:
     assert not is_right(f"The answer: {right}", 1, "triage", "t1")
 
 
+def test_a_right_answer_can_be_told_from_a_wrong_one_without_the_task() -> None:
+    for number in range(200):
+        task = f"t{number}"
+        text = f"answer: {answer(FLEET, 'moderation', task, 'fast', 5)}\n"
+        assert is_right(text, 5, "moderation", task) == (text[len("answer: ")] in "01234567")
+
+
 def test_runaways_are_as_frequent_and_long_as_the_file_says() -> None:
     row = FLEET.types["report-drafting"]
     drawn = [draw_lengths(row, "report-drafting", f"t{place}", 0, 5) for place in range(6_000)]

@@ -223,3 +223,20 @@ def test_a_command_that_cannot_start_says_why(tmp_path: Path) -> None:
 
     assert done.returncode == 2
     assert "none.toml: cannot be read" in done.stderr
+
+
+def test_its_clock_may_be_a_file_that_somebody_moves(tmp_path: Path) -> None:
+    clock = tmp_path / "clock"
+    with clock.open("wb") as file:
+        file.write((1_800_000_000 * 1_000_000).to_bytes(8, sys.byteorder))
+    cached = [{"type": "text", "text": "word " * 5_000, "cache_control": {"type": "ephemeral"}}]
+    body = {**BODY, "system": cached}
+
+    with running_process("--clock", str(clock)) as sandbox:
+        read = [sandbox.messages(body).json()["usage"]["cache_read_input_tokens"] for _ in range(2)]
+        with clock.open("r+b") as file:
+            file.write((1_800_000_301 * 1_000_000).to_bytes(8, sys.byteorder))
+        read.append(sandbox.messages(body).json()["usage"]["cache_read_input_tokens"])
+
+    assert read[0] == read[2] == 0
+    assert read[1] > 0

@@ -87,7 +87,7 @@ def propose(
 
     Example: tierwise audit propose
     """
-    proposal = _proposal(policy, ledger, provisional=provisional, only=())
+    proposal = proposal_of(policy, ledger, provisional=provisional, at_us=now_us())
     if as_json:
         print_json(_proposal_json(proposal))
     else:
@@ -115,7 +115,7 @@ def apply(
 
     Example: tierwise audit apply triage --yes
     """
-    proposal = _proposal(policy, ledger, provisional=provisional, only=types or ())
+    proposal = proposal_of(policy, ledger, provisional=provisional, only=types or (), at_us=now_us())
     missing = sorted(set(types or ()) - {move.task_type for move in proposal.moves})
     if missing:
         say(f"tierwise: no verdict asks for a change of {', '.join(missing)}", err)
@@ -164,11 +164,25 @@ def moves_of(audit: Audit, policy: Policy, *, provisional: bool) -> Iterator[Mov
         yield Move(task_type=contract.name, from_tier=contract.tier, to_tier=target, standing=standing)
 
 
-def _proposal(policy: Path, ledger: str, *, provisional: bool, only: Iterable[str]) -> Proposal:
+def proposal_of(
+    policy: Path, ledger: str, *, provisional: bool, only: Iterable[str] = (), at_us: int
+) -> Proposal:
+    """Work out the changes of a policy file that a ledger's verdicts of a time ask for.
+
+    Args:
+        policy: the file.
+        ledger: its file or address.
+        provisional: whether types that are provisional move too.
+        only: the task types that may; none: all.
+        at_us: now, in microseconds since 1970 UTC.
+
+    Raises:
+        PolicyError: the policy does not load.
+        LedgerError: the ledger cannot be read.
+    """
     load_book(policy)  # says what is wrong with a file that cannot be read
     before = policy.read_bytes().decode()
     known = parse_book(before, file=str(policy)).policy
-    at_us = now_us()
     with closing(read_ledger(ledger)) as reader:
         audit = audit_of(reader, known, at_us=at_us)
     wanted = set(only)

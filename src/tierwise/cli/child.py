@@ -3,10 +3,11 @@
 import os
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from tierwise.errors import TierwiseError
 
@@ -32,6 +33,28 @@ def gateway_process(
         *("--policy", str(policy), "--log-level", log_level),
         *(("--upstream", upstream) if upstream is not None else ()),
     ]
+    with child(command, ledger=ledger) as started:
+        yield started.address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Child:
+    """A gateway that takes calls."""
+
+    address: str
+    said: IO[str]
+    """What it goes on saying on its stdout."""
+    told: IO[str]
+    """Its stdin."""
+
+
+@contextmanager
+def child(command: Sequence[str], *, ledger: Path | str) -> Generator[Child]:
+    """Run a program that serves a gateway, says its address, and ends when its stdin does; stop it at the end.
+
+    Raises:
+        GatewayDidNotStart: it ended before it took calls.
+    """
     # A session of its own: Ctrl-C reaches the command, and the gateway is stopped after it.
     # Its stdin is a pipe that closes with this process, however that ends: the gateway does not outlive it.
     # The ledger stands in its environment: an address may have a password, and everybody sees command lines.
@@ -49,13 +72,13 @@ def gateway_process(
         address = process.stdout.readline().strip()
         if not address:
             raise GatewayDidNotStart
-        yield address
+        yield Child(address=address, said=process.stdout, told=process.stdin)
     finally:
         process.terminate()
+        process.stdin.close()
         try:
             process.wait(STOP_WITHIN_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
         process.stdout.close()
-        process.stdin.close()

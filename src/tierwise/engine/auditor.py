@@ -217,6 +217,20 @@ class Auditor:
         await self._queue.join()
         await self._gathering.idle()
 
+    async def look(self) -> None:
+        """Plan the day, once it has begun, and look at the evidence, where there is any that was not seen."""
+        await self._plan_day()
+        policy = self._desk.book.policy
+        if not self._unseen and policy is self._seen_policy:
+            return
+        self._unseen, self._seen_policy = False, policy
+        try:
+            for entry in await asyncio.to_thread(self._look):
+                await self._ledger.record(entry)
+        except Exception:
+            self._unseen = True
+            log.exception("the audit's evidence cannot be read, and the audit goes on")
+
     async def _begin(self) -> None:
         while not any(contract.shadow for contract in self._desk.book.policy.contracts.values()):
             self.ready.set()
@@ -254,17 +268,7 @@ class Auditor:
     async def _keep_looking(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            await self._plan_day()
-            policy = self._desk.book.policy
-            if not self._unseen and policy is self._seen_policy:
-                continue
-            self._unseen, self._seen_policy = False, policy
-            try:
-                for entry in await asyncio.to_thread(self._look):
-                    self._ledger.put(entry)
-            except Exception:
-                self._unseen = True
-                log.exception("the audit's evidence cannot be read, and the audit goes on")
+            await self.look()
 
     async def _plan_day(self) -> None:
         """Plan the day, once it has begun."""

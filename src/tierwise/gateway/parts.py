@@ -59,6 +59,10 @@ class Settings:
     """Where warnings of budgets are posted, in place of the policy's."""
     upstream: str | None = None
     """Where calls go, in place of the policy's `base_url`."""
+    clock: Callable[[], int] = now_us
+    """Tells microseconds since 1970 UTC."""
+    beside: tuple[Callable[[Parts], Coroutine[Any, Any, None]], ...] = ()
+    """What else goes on beside the calls, as long as the gateway runs."""
 
     def redirected(self, book: Book) -> Book:
         """Return a book whose calls go where these settings send them."""
@@ -79,7 +83,7 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
     policy = settings.book.policy
     loop = asyncio.get_running_loop()
     new_id = call_ids()
-    desk = Desk(settings.book, conversations=Conversations(), clock=now_us, new_id=new_id)
+    desk = Desk(settings.book, conversations=Conversations(), clock=settings.clock, new_id=new_id)
     ledger = LoopLedger(open_ledger(settings.ledger, durability=policy.durability), loop)
     upstream = open_upstream(policy.upstream)
     openai = None if policy.openai is None else open_upstream(policy.openai.upstream)
@@ -88,7 +92,7 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
     def put(entry: Entry) -> None:
         loop.call_soon_threadsafe(ledger.put, entry)  # upkeep has a thread of its own
 
-    upkeep = upkeep_of(balances, settings.ledger, desk=desk, put=put, clock=now_us)
+    upkeep = upkeep_of(balances, settings.ledger, desk=desk, put=put, clock=settings.clock)
     warn_url = settings.warn_url or policy.warn_url
     post = None if warn_url is None else WarnPost(warn_url)
     policy_file = None if settings.policy_path is None else PolicyFile(settings.policy_path, desk)
@@ -101,12 +105,12 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
         conversations=balances.conversations(),
         warnings=warnings,
         batches=BatchDesk(
-            desk=desk, ledger=ledger, budgets=budgets, warnings=warnings, read=read, clock=now_us
+            desk=desk, ledger=ledger, budgets=budgets, warnings=warnings, read=read, clock=settings.clock
         ),
         read=read,
         upstream=upstream,
         meters=Meters(),
-        clock=now_us,
+        clock=settings.clock,
         key=settings.key,
         openai=openai,
         openai_key=settings.openai_key,
@@ -116,7 +120,7 @@ async def running(settings: Settings) -> AsyncGenerator[Parts]:
     parts.auditor = _auditor(parts, settings, new_id)
     parts.monitor = _monitor(parts, parts.auditor, new_id)
     beside = (parts.monitor.run(), *_beside(parts.auditor, policy_file, post), *_key_files(settings, parts))
-    tasks = [asyncio.create_task(each) for each in beside]
+    tasks = [asyncio.create_task(each) for each in (*beside, *(each(parts) for each in settings.beside))]
     upkeep.start()
     try:
         yield parts

@@ -34,6 +34,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rpm", type=int, help="requests a minute before a 429")
     parser.add_argument("--latency-ms", type=float, default=0.0, help="before every reply")
     parser.add_argument("--event-gap-ms", type=float, default=0.0, help="before every event of a stream")
+    parser.add_argument(
+        "--clock", type=Path, help="a file that tells the time, in place of the machine's clock"
+    )
     parser.add_argument("--outcomes", type=Path, help="recorded outcomes, Parquet or JSON lines")
     parser.add_argument(
         "--prompts", type=Path, help="the prompts of the outcomes, to know them by their text"

@@ -8,6 +8,7 @@ with running(seed=1) as sandbox:
 
 import json
 import logging
+import mmap
 import socket
 import subprocess
 import sys
@@ -47,6 +48,9 @@ class Options:
     rpm: int | None = None
     latency_ms: float = 0.0
     event_gap_ms: float = 0.0
+    clock: Path | None = None
+    """A file whose first eight bytes are the time, microseconds since 1970 in this machine's byte order; whoever
+    rehearses days in minutes moves it. None takes the machine's clock."""
     outcomes: Path | None = None
     prompts: Path | None = None
     weak: str | None = None
@@ -122,6 +126,7 @@ def serve(options: Options, *, ready: Callable[[str], None] | None = None) -> No
             rpm=options.rpm,
             latency_seconds=options.latency_ms / 1000,
             event_gap_seconds=options.event_gap_ms / 1000,
+            now=time.time if options.clock is None else _told_by(options.clock),
         ),
     )
     listener = socket.create_server((options.host, options.port))
@@ -186,6 +191,12 @@ def _outcomes(options: Options) -> recorded.Outcomes | None:
     if options.weak is None or options.strong is None:
         raise recorded.OutcomesError("recorded outcomes need both models: --weak MODEL --strong MODEL")
     return recorded.load(options.outcomes, weak=options.weak, strong=options.strong, prompts=options.prompts)
+
+
+def _told_by(file: Path) -> Callable[[], float]:
+    with file.open("rb") as opened:
+        words = memoryview(mmap.mmap(opened.fileno(), 8, access=mmap.ACCESS_READ)).cast("q")
+    return lambda: words[0] / 1_000_000
 
 
 def _url(listener: socket.socket) -> str:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from importlib.resources import as_file, files
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from urllib.request import urlopen
 
 import typer
@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tierwise.cli.child import gateway_process
 from tierwise.cli.console import err, out, print_json, write_json
+from tierwise.cli.demo.day_figures import DaysFigures
 from tierwise.cli.demo.figures import Figures, fold
 from tierwise.cli.demo.page import page_json, print_page
 from tierwise.errors import MissingExtra
@@ -27,11 +28,24 @@ from tierwise.sandbox.server import running_process
 from tierwise.stores.ledger.reports import report
 from tierwise.stores.ledger.sqlite import read_ledger
 
+DAY_TASKS: Final = 10_000
+DAYS_TASKS: Final = 2_500
+"""A day: enough of each type for a verdict within two weeks."""
+
 
 def demo(
     tasks: Annotated[
-        int, typer.Option(min=1, help="How many tasks: 10,000 are a day of the fleet.")
-    ] = 10_000,
+        int | None,
+        typer.Option(
+            min=1,
+            help="How many tasks, with --days how many a day: 10,000 are a day of the fleet.",
+            show_default=f"{DAY_TASKS}, with --days {DAYS_TASKS}",
+        ),
+    ] = None,
+    days: Annotated[
+        int | None,
+        typer.Option(min=2, max=90, help="Replay so many days with the audit, by a clock that is moved."),
+    ] = None,
     agents: Annotated[int, typer.Option(min=1, max=500, help="How many work in parallel.")] = 20,
     seed: Annotated[int, typer.Option(help="Another seed is another day.")] = 1,
     policy: Annotated[
@@ -45,13 +59,18 @@ def demo(
         Path | None, typer.Option("--json", help="Write the figures here too; - prints them.")
     ] = None,
 ) -> None:
-    """Run a day of a fleet, and show where its money goes.
+    """Run a day of a fleet, and show where its money goes; or many days, and what the audit finds.
 
     Twenty agents do 10,000 tasks of twenty kinds with the provider's own SDK over HTTP, through the gateway, against
     the sandbox provider. It needs no key and no network. The last line holds the ledger against the provider's own
     count; the exit code is 1 if they differ.
 
+    With --days the audit and its autopilot are on, and each day's progress is a line. In the end the fleet's truth
+    stands beside what the audit found of it. A policy of your own decides by itself what is compared.
+
     Example: tierwise demo --tasks 500 --json out.json
+
+    Example: tierwise demo --days 14
     """
     if find_spec("anthropic") is None:
         raise MissingExtra(package="anthropic", extra="demo")
@@ -60,8 +79,13 @@ def demo(
             f"{ledger} exists; the demo's figures need a ledger of their own", param_hint="--ledger"
         )
     to_stdout = json_file is not None and str(json_file) == "-"
+    if days is not None:
+        agree = _replay(
+            days, tasks or DAYS_TASKS, agents, seed, policy=policy, kept=ledger, json_file=json_file
+        )
+        raise typer.Exit(0 if agree else 1)
     with _ledger_file(ledger) as ledger_path, _policy_file(policy) as policy_path:
-        figures = _run(tasks, agents, seed, policy=policy_path, ledger=ledger_path)
+        figures = _run(tasks or DAY_TASKS, agents, seed, policy=policy_path, ledger=ledger_path)
     if to_stdout:
         print_json(page_json(figures))
     else:
@@ -70,6 +94,49 @@ def demo(
         write_json(json_file, page_json(figures))
     if not figures.agree:
         raise typer.Exit(1)
+
+
+def _replay(
+    days: int,
+    tasks: int,
+    agents: int,
+    seed: int,
+    *,
+    policy: Path | None,
+    kept: Path | None,
+    json_file: Path | None,
+) -> bool:
+    """Replay days and show what came of them; whether ledger and provider agree."""
+    from tierwise.cli.demo import days_page  # noqa: PLC0415 — the SDK takes a while to import
+    from tierwise.cli.demo.days import Replay, fleet_policy, replay  # noqa: PLC0415
+
+    replayed = Replay(days=days, tasks=tasks, agents=agents, seed=seed)
+    err.print(days_page.opening(replayed, own_policy=policy is None), markup=False)
+    with tempfile.TemporaryDirectory(prefix="tierwise-demo-") as name, _ledger_file(kept) as ledger:
+        folder = Path(name)
+        if policy is None:
+            policy = folder / "fleet-policy.toml"
+            policy.write_text(fleet_policy(), "utf-8")
+        figures = replay(
+            replayed,
+            policy=policy,
+            ledger=ledger,
+            folder=folder,
+            told=lambda day: err.print(days_page.day_line(day), markup=False),
+        )
+    _show_days(figures, json_file)
+    return figures.agree
+
+
+def _show_days(figures: DaysFigures, json_file: Path | None) -> None:
+    from tierwise.cli.demo.days_page import days_json, print_days  # noqa: PLC0415
+
+    if str(json_file) == "-":
+        print_json(days_json(figures))
+        return
+    print_days(figures, out)
+    if json_file is not None:
+        write_json(json_file, days_json(figures))
 
 
 def _run(tasks: int, agents: int, seed: int, *, policy: Path, ledger: Path) -> Figures:
