@@ -1,12 +1,15 @@
 """What a call costs when it goes through the gateway: CPU time, added latency, calls a second, memory.
 
-    python bench/gateway.py [--quick] [--peers] [--rig FOLDER] [--json FILE]
+    python bench/gateway.py [--quick] [--peers] [--workers N] [--rig FOLDER] [--json FILE]
 
 Everything is on: twelve task types, two budgets that count every call, a durable ledger; calls name their type, run
 and agent. Beside it stand a bare pass-through on the same libraries, and with `--peers` the peers, each installed
 into an environment of its own. All are measured in turn, three times over, so that what else the machine does meets
 them all. CPU time, from the process table, is the figure to trust on a shared machine; a ratio is of two figures of
 one round. A call that fails counts: where all of a peer's do, its other figures are of failing.
+
+`--workers N` asks besides what N workers do more than one, each time with the budgets in a Valkey: by calls a second,
+where the machine has cores to spare for the load, and by CPU time a call, which is all that a larger one would see.
 """
 
 import argparse
@@ -23,24 +26,33 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from measuring import Spread, arguments, spread, write
+from measuring import Spread, arguments, show, spread, write
 from peers import PEERS, install, served
 from rig import (
     EVENTS,
     SOURCES,
+    Load,
     Request,
     Rig,
     Server,
     cpu_s,
     free_port,
     memory_mib,
+    most_memory,
     port_of,
     rig,
     serving,
 )
+from scaling import compare
 from workload import POLICY, request
 
 ROUNDS: Final = 3
+FIRST_BYTE: Final = "paced.c16"
+"""The test that tells how long the first byte of a stream takes, beyond what the provider takes for it."""
+
+OPEN: Final = "paced.c1000"
+"""The test that has 1,000 streams open at once."""
+
 OURS: Final = "tierwise"
 FLOOR: Final = "floor"
 
@@ -65,7 +77,10 @@ class Figures:
     p99_ms: float
     failed: int
     rss_mb: float
-    """After the load, in MiB."""
+    """The most under the load, in MiB."""
+    first_p50_ms: float
+    """Until the first byte of the reply."""
+    first_p99_ms: float
 
 
 def main() -> None:
@@ -82,20 +97,22 @@ def main() -> None:
             _round(the_rig, servers, _tests(quick=asked.quick), seconds=0.6 if asked.quick else 2.5)
             for _ in track(range(ROUNDS), description="Measuring", transient=True)
         ]
+        scaling = {} if asked.workers == 1 else compare(the_rig, asked.workers, quick=asked.quick)
     figures = {name: _figures(name, rounds, idle[name]) for name in servers}
     missing = {name: why for name, why in absent.items() if why is not None}
     packages = {peer.name: peer.package for peer in PEERS if peer.name in servers}
     _show(figures, the_rig.name, missing)
-    write(
-        asked.json,
-        {"bench": "gateway", "rig": the_rig.name, "absent": missing, "peers": packages, **_flat(figures)},
-    )
+    if scaling:
+        show(f"{asked.workers} workers to one", scaling, unit="times")
+    told = {"bench": "gateway", "rig": the_rig.name, "absent": missing, "peers": packages}
+    write(asked.json, {**told, **_flat(figures), **scaling})
 
 
 def _more(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--peers", action="store_true", help="install the peers under .peers and measure them"
     )
+    parser.add_argument("--workers", type=int, default=1, help="compare so many workers with one")
     parser.add_argument("--rig", type=Path, default=SOURCES, help="folder of mock.c and load.c")
 
 
@@ -124,7 +141,7 @@ def tierwise(upstream: str) -> Generator[Server]:
 
 
 def _tests(*, quick: bool) -> list[Test]:
-    whole, burst = request(stream=False), request(stream=True)
+    whole, burst, paced = request(stream=False), request(stream=True), request(stream=True, paced=True)
     tests = [
         Test(name=f"nonstream.c{connections}", request=whole, connections=connections)
         for connections in ((1, 16) if quick else (1, 16, 64, 256))
@@ -133,8 +150,12 @@ def _tests(*, quick: bool) -> list[Test]:
         Test(name=f"stream.c{connections}", request=burst, connections=connections)
         for connections in ((16,) if quick else (1, 16, 64))
     ]
+    tests.append(Test(name="paced.c16", request=paced, connections=16))
     if not quick:
-        tests.append(Test(name="paced.c64", request=request(stream=True, paced=True), connections=64))
+        large = request(stream=False, kib=500)
+        tests.append(Test(name="large.c16", request=large, connections=16))
+        tests.append(Test(name="paced.c64", request=paced, connections=64))
+        tests.append(Test(name="paced.c1000", request=paced, connections=1000))
     return tests
 
 
@@ -148,30 +169,30 @@ def _round(the_rig: Rig, servers: Mapping[str, Server], tests: Iterable[Test], *
     found: Round = {}
     direct = port_of(the_rig.upstream)
     for test in tests:
-        load = partial(the_rig.load, connections=test.connections, seconds=seconds)
-        if test.connections == 1:
-            seen = load(direct, test.request)
-            found["direct", test.name] = Figures(
-                cpu_us=0,
-                per_second=seen.per_second,
-                p50_ms=seen.p50_ms,
-                p99_ms=seen.p99_ms,
-                failed=0,
-                rss_mb=0,
-            )
+        lasts = max(seconds, 2.0) if test.name.startswith("paced") else seconds  # one such stream takes 0.65
+        load = partial(the_rig.load, connections=test.connections, seconds=lasts)
+        if test.connections == 1 or test.name == FIRST_BYTE:
+            found["direct", test.name] = _seen(load(direct, test.request), cpu_used_s=0, rss_mb=0)
         for name, server in servers.items():
             before = cpu_s(server.pid)
-            seen = load(server.port, test.request.beside(server.headers))
+            with most_memory(server.pid) as memory:
+                seen = load(server.port, test.request.beside(server.headers))
             used = cpu_s(server.pid) - before
-            found[name, test.name] = Figures(
-                cpu_us=1e6 * used / max(1, seen.calls),
-                per_second=seen.per_second,
-                p50_ms=seen.p50_ms,
-                p99_ms=seen.p99_ms,
-                failed=seen.failed,
-                rss_mb=memory_mib(server.pid),
-            )
+            found[name, test.name] = _seen(seen, cpu_used_s=used, rss_mb=memory())
     return found
+
+
+def _seen(load: Load, *, cpu_used_s: float, rss_mb: float) -> Figures:
+    return Figures(
+        cpu_us=1e6 * cpu_used_s / max(1, load.calls),
+        per_second=load.per_second,
+        p50_ms=load.p50_ms,
+        p99_ms=load.p99_ms,
+        failed=load.failed,
+        rss_mb=rss_mb,
+        first_p50_ms=load.first_p50_ms,
+        first_p99_ms=load.first_p99_ms,
+    )
 
 
 # --- What is told.
@@ -196,11 +217,17 @@ def _figures(name: str, rounds: list[Round], idle_mib: float) -> Named:
         if ("direct", test) in rounds[0]:
             bare = [each["direct", test] for each in rounds]
             pairs = list(zip(own, bare, strict=True))
+            if test == FIRST_BYTE:
+                told["first_byte_ms.p50"] = spread([a.first_p50_ms - b.first_p50_ms for a, b in pairs])
+                told["first_byte_ms.p99"] = spread([a.first_p99_ms - b.first_p99_ms for a, b in pairs])
+                continue
             kind = "added_ms" if test.startswith("nonstream") else "added_stream_ms"
             told[f"{kind}.p50"] = spread([each.p50_ms - direct.p50_ms for each, direct in pairs])
             told[f"{kind}.p99"] = spread([each.p99_ms - direct.p99_ms for each, direct in pairs])
     told["rss_idle_mb"] = spread([idle_mib])
     told["rss_mb"] = spread([max(each[name, test].rss_mb for test in tests) for each in rounds])
+    if OPEN in tests:
+        told["rss_open_mb"] = spread([each[name, OPEN].rss_mb for each in rounds])
     return told
 
 
@@ -223,6 +250,7 @@ _COLUMNS: Final = (
     ("calls/s a core", "rps.nonstream.c16", 0),
     ("added ms p50", "added_ms.p50", 2),
     ("p99", "added_ms.p99", 2),
+    ("first byte p50", "first_byte_ms.p50", 2),
     ("MiB idle", "rss_idle_mb", 0),
     ("loaded", "rss_mb", 0),
 )

@@ -10,8 +10,9 @@ import os
 import shutil
 import socket
 import subprocess
+import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,9 @@ class Load:
     p99_ms: float
     failed: int
     """Calls without a reply, or with another status than 200."""
+    first_p50_ms: float
+    """Until the reply's first byte."""
+    first_p99_ms: float
 
 
 class Rig(Protocol):
@@ -121,8 +125,11 @@ def serving(
     headers: Headers = (),
     folder: Path | None = None,
     log: IO[bytes] | None = None,
+    everywhere: bool = False,
 ) -> Generator[Server]:
-    """Run a command that serves calls on this port, on the gateways' core; `folder` is its own and its home.
+    """Run a command that serves calls on this port, on the gateways' core or `everywhere`.
+
+    `folder` is its own and its home.
 
     Raises:
         ChildProcessError: it does not listen in time.
@@ -130,7 +137,7 @@ def serving(
     home = {} if folder is None else {"HOME": str(folder)}
     out = subprocess.DEVNULL if log is None else log
     with subprocess.Popen(
-        [*_on_core(GATEWAY_CORE), *command],
+        [*(() if everywhere else _on_core(GATEWAY_CORE)), *command],
         cwd=folder,
         env={**os.environ, **home},
         stdout=out,
@@ -212,6 +219,8 @@ class _InC:
             p50_ms=seen["p50"] / 1000,
             p99_ms=seen["p99"] / 1000,
             failed=seen["errs"] + seen["non200"],
+            first_p50_ms=seen["ttf50"] / 1000,
+            first_p99_ms=seen["ttf99"] / 1000,
         )
 
 
@@ -232,12 +241,14 @@ async def _load(port: int, request: Request, connections: int, seconds: float) -
     url = f"http://127.0.0.1:{port}/v1/messages"
     until = time.perf_counter() + seconds
     taken: list[float] = []
+    first: list[float] = []
     failed = 0
 
     async def caller(session: aiohttp.ClientSession) -> None:
         nonlocal failed
         while (began := time.perf_counter()) < until:
             async with session.post(url, data=request.body, headers=dict(request.headers)) as reply:
+                first.append(time.perf_counter() - began)
                 await reply.read()
                 failed += reply.status != 200
             taken.append(time.perf_counter() - began)
@@ -246,12 +257,15 @@ async def _load(port: int, request: Request, connections: int, seconds: float) -
     async with aiohttp.ClientSession(connector=connector) as session:
         await asyncio.gather(*(caller(session) for _ in range(connections)))
     taken.sort()
+    first.sort()
     return Load(
         calls=len(taken),
         per_second=len(taken) / seconds,
         p50_ms=1000 * taken[len(taken) // 2],
         p99_ms=1000 * taken[len(taken) * 99 // 100],
         failed=failed,
+        first_p50_ms=1000 * first[len(first) // 2],
+        first_p99_ms=1000 * first[len(first) * 99 // 100],
     )
 
 
@@ -266,6 +280,25 @@ def cpu_s(pid: int) -> float:
             fields = _stat(each)
             ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def most_memory(pid: int) -> Generator[Callable[[], float]]:
+    """Look at a process's memory now and then; what is yielded tells the most that was seen, and now."""
+    seen = [memory_mib(pid)]
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(0.25):
+            seen.append(memory_mib(pid))
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    try:
+        yield lambda: max(*seen, memory_mib(pid))
+    finally:
+        ended.set()
+        looking.join()
 
 
 def memory_mib(pid: int) -> float:

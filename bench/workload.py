@@ -29,9 +29,9 @@ POLICY: Final = "\n".join(
 _SENTENCE: Final = "Summarise the following incident log and propose the next actions. "
 
 
-def request(*, stream: bool, paced: bool = False) -> Request:
-    """A call of 1.8 KB that names its type, run and agent."""
-    text = ("~~GAP~~ " if paced else "") + 8 * _SENTENCE
+def request(*, stream: bool, paced: bool = False, kib: int = 0) -> Request:
+    """A call of 1.8 KB, and `kib` more, that names its type, run and agent."""
+    text = ("~~GAP~~ " if paced else "") + (8 + kib * 1024 // len(_SENTENCE)) * _SENTENCE
     body = {
         "model": "claude-sonnet-4-5",
         "max_tokens": 1024,
@@ -42,7 +42,7 @@ def request(*, stream: bool, paced: bool = False) -> Request:
                 "role": "assistant",
                 "content": [{"type": "text", "text": 6 * "Here is the first part of it. "}],
             },
-            {"role": "user", "content": [{"type": "text", "text": text}]},
+            {"role": "user", "content": [{"type": "text", "text": 8 * _SENTENCE}]},
         ],
         "metadata": {"user_id": "user_123"},
         "temperature": 0.7,

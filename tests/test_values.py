@@ -2,7 +2,7 @@ from dataclasses import FrozenInstanceError, dataclass, field, fields, replace
 
 import pytest
 
-from tierwise.values import value
+from tierwise.values import maker, value
 
 
 @value
@@ -60,3 +60,38 @@ def test_a_value_may_have_no_fields() -> None:
         """Nothing."""
 
     assert Nothing() == Nothing()
+
+
+def test_a_maker_makes_what_the_class_makes() -> None:
+    make = maker(Point)
+
+    assert make(x=1) == Point(x=1)
+    assert make(x=1, y=3) == Point(x=1, y=3)
+    assert type(make(x=1)) is Point
+
+
+def test_what_a_maker_made_cannot_be_changed() -> None:
+    point = maker(Point)(x=1)
+
+    with pytest.raises(FrozenInstanceError):
+        point.x = 2  # pyright: ignore[reportAttributeAccessIssue] — what the test is about
+
+
+def test_a_maker_takes_the_fields_by_their_names() -> None:
+    make = maker(Point)
+
+    with pytest.raises(TypeError, match="y2"):
+        make(x=1, y2=3)  # pyright: ignore[reportCallIssue]
+    with pytest.raises(TypeError, match="x"):
+        make()  # pyright: ignore[reportCallIssue]
+
+
+def test_a_maker_makes_a_new_default_each_time() -> None:
+    @value
+    class Bag:
+        things: list[int] = field(default_factory=list[int])
+
+    make = maker(Bag)
+
+    assert make().things == []
+    assert make().things is not make().things

@@ -24,7 +24,7 @@ from tierwise.core.planning import Plan, moved
 from tierwise.core.policy import Contract, Policy, Upstream
 from tierwise.core.pricing import PriceBook
 from tierwise.usage import Metered, Usage
-from tierwise.values import value
+from tierwise.values import maker, value
 
 
 @value
@@ -53,7 +53,7 @@ ONLY: Final = Attempt()
 
 def first_attempt(upstream: Upstream, *, at_us: int, is_new: bool, lengths: Lengths) -> Attempt:
     """Return the first attempt at a request that was read at `at_us`."""
-    return Attempt(
+    return _make_attempt(
         tries_again=True,
         retries=upstream.retries,
         until_us=at_us + upstream.retry_for_s * 1_000_000,
@@ -325,3 +325,6 @@ def _written(usage: Usage, source: str, target: str) -> Usage:
         cache_write_5m_tokens=tokens(usage.cache_write_5m_tokens + usage.cache_read_tokens),
         cache_write_1h_tokens=tokens(usage.cache_write_1h_tokens),
     )
+
+
+_make_attempt: Final = maker(Attempt)

@@ -24,7 +24,7 @@ from zoneinfo import ZoneInfo
 from tierwise.core.policy import Budget, Policy, Window
 from tierwise.core.tasks import TaskRef
 from tierwise.money import Nanos
-from tierwise.values import value
+from tierwise.values import maker, value
 
 
 class ReservationState(StrEnum):
@@ -274,7 +274,7 @@ def account_of(budget: Budget, task: TaskRef, *, key_id: str, time_zone: str, at
     """
     window, ends_us = span(budget.window, at_us // _QUARTER_US, time_zone)
     names = _names(budget, task, key_id)
-    return AccountRef(
+    return _make_account_ref(
         key=_key(budget.counts, budget.name, names, window),
         budget=budget,
         value=names[-1] if names else "",
@@ -290,7 +290,7 @@ def _key(counts: str, name: str, names: tuple[str, ...], window: str) -> str:
 
 def _pending(account: AccountRef, key_id: str) -> AccountRef:
     """What one key has pending on an account."""
-    return AccountRef(
+    return _make_account_ref(
         key=f"{PENDING_MARK}{_plain(key_id)}|{account.key}",
         budget=account.budget,
         value=key_id,
@@ -359,3 +359,6 @@ def _midnight(day: datetime) -> datetime:
 
 def _us(moment: datetime) -> int:
     return int(moment.timestamp()) * 1_000_000
+
+
+_make_account_ref: Final = maker(AccountRef)

@@ -58,6 +58,7 @@ from tierwise.core.planning import Plan, Refused
 from tierwise.core.pricing import PriceBook
 from tierwise.core.reserving import Asked, Asking, CountFirst, Queued, counted, granted, next_try
 from tierwise.core.settlement import Ending, decided_entry, ending_entry, refused_entry
+from tierwise.values import maker
 
 
 class State(StrEnum):
@@ -212,6 +213,8 @@ class Exchange:
         match event:
             case Claimed(outcome=outcome, at_us=at_us):
                 return self._claimed(outcome, at_us)
+            case Recorded(at_us=at_us):
+                return self._recorded(at_us)
             case Counted(tokens=tokens, at_us=at_us):
                 return self._counted(tokens, at_us)
             case Waited():
@@ -239,8 +242,6 @@ class Exchange:
             case CallerLeft(ending=ending):
                 self._step(Step.CALLER_LEFT)
                 return self._settle(ending, then=())
-            case Recorded(at_us=at_us):
-                return self._recorded(at_us)
             case NotRecorded(at_us=at_us):
                 return self._not_recorded(at_us)
             case other:
@@ -285,7 +286,7 @@ class Exchange:
             attempt=self.attempt,
             purpose=self.purpose,
         )
-        return Record(entry=entry, durable=False)
+        return _make_record(entry=entry, durable=False)
 
     def _refuse(self, refused: Refused, at_us: int, denied: Denied | None = None) -> tuple[Effect, ...]:
         refusal = refused.refusal
@@ -293,7 +294,7 @@ class Exchange:
             Answer(code=refusal.code, sentence=refusal.sentence, denied=denied, at_us=at_us),
         )
         entry = refused_entry(call_id=self.call_id, at_us=at_us, error=refusal.code, prices=self._prices)
-        return self._decided(), Record(entry=entry, durable=True)
+        return self._decided(), _make_record(entry=entry, durable=True)
 
     def _claimed(self, outcome: Outcome, at_us: int) -> tuple[Effect, ...]:
         """Go on as the budgets have it: the reservation is written down before the call leaves."""
@@ -312,13 +313,13 @@ class Exchange:
         entry = SetAside(
             call_id=self.call_id,
             at_us=at_us,
-            accounts=tuple(account.key for account in asking.claim.accounts),
+            accounts=tuple([account.key for account in asking.claim.accounts]),
             reserved_nanos=amount,
             prompt_bytes=contents.body_bytes if contents.plain else None,
             prompt_kind=contents.kind if contents.plain else None,
         )
         moved = (KeepTier(tier=tier),) if asking.downgraded and (tier := self.plan.decision.tier) else ()
-        return *moved, self._decided(), Record(entry=entry, durable=True)
+        return *moved, self._decided(), _make_record(entry=entry, durable=True)
 
     def _short(self, asking: Asking, denied: Denied, at_us: int) -> tuple[Effect, ...]:
         """Try what is left to try, or refuse."""
@@ -431,7 +432,7 @@ class Exchange:
         )
         self.ending = entry
         untold = () if self._told else (self._decided(),)
-        return (*untold, *self._settled(entry), Record(entry=entry, durable=durable))
+        return (*untold, *self._settled(entry), _make_record(entry=entry, durable=durable))
 
     def _settled(self, entry: Posted | Failed) -> tuple[Effect, ...]:
         return (Settle(cost_nanos=entry.cost_nanos),) if self._asking is not None else ()
@@ -444,3 +445,6 @@ class Exchange:
             until_first_byte_us=None if self._began_us is None else self._began_us - self._sent_us,
             until_end_us=None if self._began_us is None else ended_us - self._began_us,
         )
+
+
+_make_record: Final = maker(Record)

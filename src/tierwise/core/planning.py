@@ -4,7 +4,7 @@ A tier whose model cannot take the body is barred, and the decision made again.
 """
 
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Final, assert_never
 
 from tierwise.core.call import Call
 from tierwise.core.catalog import find
@@ -16,7 +16,7 @@ from tierwise.core.openai_fitting import asked_usage, fit_openai, spelled
 from tierwise.core.policy import Policy
 from tierwise.core.routing import decide
 from tierwise.core.tasks import TaskRef
-from tierwise.values import value
+from tierwise.values import maker, value
 
 
 @value
@@ -83,7 +83,7 @@ def plan(
                 unasked = () if call.usage_told else asked_usage()
                 acted = changes if decision.acts else unasked
                 sent = spelled(call, decision) if decision.acts and call.family == "openai" else call
-                return Plan(call=sent, task=task, decision=decision, changes=acted, policy=policy)
+                return _make_plan(call=sent, task=task, decision=decision, changes=acted, policy=policy)
             case Ineligible(feature="thread.moved", why=why) if decision.acts:
                 return Refused(
                     call=call, task=task, refusal=Refusal(code="thread", sentence=why), policy=policy
@@ -118,3 +118,6 @@ def _fitted(call: Call, decision: Decision) -> Fitted | Ineligible:
 
 def _change(name: str, before: str | int, after: str | int) -> Change:
     return Change(path=(name,), before=before, after=after, rule=f"decision.{name}", why="As decided.")
+
+
+_make_plan: Final = maker(Plan)

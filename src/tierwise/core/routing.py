@@ -16,6 +16,7 @@ from tierwise.core.call import UNCAPPED, Call
 from tierwise.core.decision import Decision, Drawn, Otherwise, Reason, Refusal, Why
 from tierwise.core.policy import Contract, Policy, Tier, cap_floor
 from tierwise.core.tasks import Declared, TaskRef, virtual_type
+from tierwise.values import maker
 
 NONE_BARRED: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -121,7 +122,7 @@ def _on_tier(
     reasons.append(why_cap)
     if not acts:
         reasons.append(_OBSERVED)
-    return Decision(
+    return _make_decision(
         tier=tier.name,
         model=tier.model,
         max_tokens=cap,
@@ -134,7 +135,7 @@ def _on_tier(
 
 
 def _as_asked(call: Call, *reasons: Reason) -> Decision:
-    return Decision(
+    return _make_decision(
         tier=None,
         model=call.requested_model,
         max_tokens=call.max_tokens,
@@ -285,3 +286,6 @@ def _why_no_counterpart(tier: str) -> Reason:
         why=Why.OBSERVED,
         sentence=f"The policy observes, and has no [openai.tiers.{tier}]: the call goes as asked.",
     )
+
+
+_make_decision: Final = maker(Decision)

@@ -7,7 +7,7 @@ the models' tokenizers differ. Where the provider may not bill a call, they are 
 
 import json
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from tierwise.core.attempts import ONLY, Attempt
 from tierwise.core.catalog import converted, find
@@ -18,7 +18,7 @@ from tierwise.core.pricing import PriceBook
 from tierwise.core.tasks import LONGEST_ID, virtual_type
 from tierwise.money import Nanos
 from tierwise.usage import Metered, Usage, UsageLine
-from tierwise.values import value
+from tierwise.values import maker, value
 
 
 @value
@@ -57,7 +57,7 @@ def decided_entry(
     """Make the entry that is written before a call leaves."""
     call, task = plan.call, plan.task
     decision = plan.decision if isinstance(plan, Plan) else None
-    return Decided(
+    return _make_decided(
         call_id=call_id,
         at_us=at_us,
         task_type=task.type,
@@ -104,7 +104,7 @@ def ending_entry(
     ending: Ending, *, plan: Plan, prices: PriceBook, call_id: str, timings: Timings
 ) -> Posted | Failed:
     """Make the entry that is written before a reply's final chunk is released."""
-    models = Models(
+    models = _make_models(
         frontier=plan.policy.frontier.model,
         requested=plan.call.requested_model,
         decided=plan.decision.model,
@@ -172,7 +172,7 @@ def at_equal_tokens(metered: Metered, *, model: str, prices: PriceBook, at_us: i
     Counts are converted where the models' tokenizers differ. Fast mode is left out: it is the served model's.
     """
     lines = [_moved(line, model) for line in metered.lines]
-    return prices.cost(Metered(lines=tuple(lines), billed_apart=metered.billed_apart), at_us)
+    return prices.cost(_make_metered(lines=tuple(lines), billed_apart=metered.billed_apart), at_us)
 
 
 def _ending(
@@ -213,7 +213,7 @@ def _posted(
             known[model] = at_equal_tokens(metered, model=model, prices=prices, at_us=priced_us)
         return known[model]
 
-    return Posted(
+    return _make_posted(
         call_id=call_id,
         at_us=ending.at_us,
         served_model=ending.served_model or metered.lines[0].model,
@@ -255,7 +255,7 @@ def _asked_model(models: Models) -> str | None:
 
 
 def _moved(line: UsageLine, model: str) -> UsageLine:
-    return UsageLine(
+    return _make_usage_line(
         model=model, usage=_converted(line.usage, line.model, model), us_only=line.us_only, batch=line.batch
     )
 
@@ -264,7 +264,7 @@ def _converted(usage: Usage, source: str, target: str) -> Usage:
     here, there = find(source), find(target)
     if here is None or there is None or here.tokenizer == there.tokenizer:
         return usage
-    return Usage(
+    return _make_usage(
         input_tokens=converted(usage.input_tokens, source=here, target=there),
         cache_write_5m_tokens=converted(usage.cache_write_5m_tokens, source=here, target=there),
         cache_write_1h_tokens=converted(usage.cache_write_1h_tokens, source=here, target=there),
@@ -272,3 +272,11 @@ def _converted(usage: Usage, source: str, target: str) -> Usage:
         output_tokens=converted(usage.output_tokens, source=here, target=there),
         web_search_requests=usage.web_search_requests,
     )
+
+
+_make_decided: Final = maker(Decided)
+_make_models: Final = maker(Models)
+_make_posted: Final = maker(Posted)
+_make_usage_line: Final = maker(UsageLine)
+_make_usage: Final = maker(Usage)
+_make_metered: Final = maker(Metered)

@@ -8,7 +8,7 @@ from typing import Final
 from tierwise.core.call import Call
 from tierwise.core.policy import DEFAULT_TYPE, MatchRule, Policy
 from tierwise.names import nearest
-from tierwise.values import value
+from tierwise.values import maker, value
 
 VIRTUAL_PREFIXES: Final = ("task/", "task-")
 """What a virtual model name begins with; the second is for clients that refuse a slash."""
@@ -68,7 +68,7 @@ def name_task(call: Call, *, policy: Policy) -> TaskRef:
     """
     declared, name = _declaration(call, policy)
     known = name is not None and name in policy.contracts
-    return TaskRef(
+    return _make_task_ref(
         declared=declared,
         type=name if known else _fallback(name, policy),
         unknown_type=None if known else name,
@@ -133,3 +133,6 @@ def _id(headers: Mapping[str, str], names: tuple[str, ...]) -> str | None:
         if value:
             return value[:LONGEST_ID]
     return None
+
+
+_make_task_ref: Final = maker(TaskRef)

@@ -93,8 +93,8 @@ class Turns:
 
     def next(self) -> None:
         """Wake the first that is waiting."""
-        turn = next(iter(self._waiting), None)
-        if turn is not None:
+        if self._waiting:
+            turn = next(iter(self._waiting))
             del self._waiting[turn]
             turn.set_result(None)
 

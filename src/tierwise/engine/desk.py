@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from typing import Final
 
 from tierwise.audit.acting import Acting, draw
 from tierwise.config import Book
@@ -18,7 +19,7 @@ from tierwise.core.reserving import Asked, ask, is_counted
 from tierwise.core.routing import cascaded
 from tierwise.core.tasks import TaskRef, continues, conversation_key, name_task
 from tierwise.stores.conversations import Conversations
-from tierwise.values import value
+from tierwise.values import maker, value
 from tierwise.wire.dialects import MESSAGES, Dialect
 from tierwise.wire.requests import Body, read_request
 
@@ -137,7 +138,7 @@ class Desk:
         if key is not None and continues(call, task):
             kept = self._conversations.tier(key, at_us=at_us)
             strange = kept is None
-        return Reading(
+        return _make_reading(
             at_us=at_us,
             raw=raw,
             call=call,
@@ -207,7 +208,7 @@ class Desk:
             key_id=key_id or None,
             attempt=attempt,
         )
-        return Opened(
+        return _make_opened(
             call_id=call_id,
             body=reading.body,
             exchange=exchange,
@@ -329,3 +330,7 @@ def _read(raw: bytes, headers: Mapping[str, str], dialect: Dialect, policy: Poli
     if call.max_tokens == UNCAPPED and call.cap_path == ("max_completion_tokens",):
         call = replace(call, cap_path=(policy.upstream.cap_field,))
     return call, body
+
+
+_make_reading: Final = maker(Reading)
+_make_opened: Final = maker(Opened)

@@ -7,6 +7,7 @@ from tierwise.core.ledger import Fault
 from tierwise.core.settlement import Ending
 from tierwise.errors import UpstreamDropped, UpstreamError, UpstreamTimeout
 from tierwise.upstream.port import Headers
+from tierwise.values import maker
 from tierwise.wire.openai_streams import StreamReader
 from tierwise.wire.replies import ReplyFacts
 from tierwise.wire.waits import asked_wait_us
@@ -16,7 +17,10 @@ EVENT_STREAM: Final = b"text/event-stream"
 
 def header(headers: Headers, name: bytes) -> bytes | None:
     """Return the first value of a header; names are lower case."""
-    return next((value for key, value in headers if key == name), None)
+    for key, value in headers:
+        if key == name:
+            return value
+    return None
 
 
 def streams(headers: Headers) -> bool:
@@ -69,7 +73,7 @@ def known(facts: StreamReader | ReplyFacts) -> ReplyFacts:
 
 def ended(facts: ReplyFacts, *, status: int, headers: Headers, at_us: int) -> Ending:
     """A reply that came to its end: a finished one, or an error, which is not billed before it streams."""
-    return Ending(
+    return _make_ending(
         at_us=at_us,
         status=status,
         served_model=facts.served_model,
@@ -88,7 +92,7 @@ def cut(facts: ReplyFacts, *, error: str, fault: Fault, status: int, headers: He
 
     Where its usage had already become final, only the end of the bytes is missing: it is a finished one.
     """
-    return Ending(
+    return _make_ending(
         at_us=at_us,
         status=status,
         served_model=facts.served_model,
@@ -131,3 +135,6 @@ def no_reply(error: UpstreamError, *, at_us: int) -> NoReply:
 def _unbilled(facts: ReplyFacts, status: int) -> bool | None:
     """An error is not billed; whether a refusal before the first word is, the provider leaves open."""
     return True if status >= 400 else None if facts.empty_refusal else False
+
+
+_make_ending: Final = maker(Ending)

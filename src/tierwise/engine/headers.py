@@ -1,7 +1,6 @@
 """Headers on their way through: hop-by-hop ones end here, credentials go only to the provider, ours are ours."""
 
 import re
-from collections.abc import Iterable
 from dataclasses import replace
 from decimal import Decimal
 from functools import lru_cache
@@ -28,7 +27,9 @@ HOP_BY_HOP: Final = frozenset(
 CREDENTIALS: Final = frozenset((b"authorization", b"x-api-key", b"cookie", b"proxy-authorization"))
 """Never part of a `Call`, an entry or a log."""
 
+_KEYS: Final = frozenset((b"authorization", b"x-api-key"))
 _OURS: Final = b"x-tierwise-"
+_OURS_LENGTH: Final = len(_OURS)
 _NOT_SENT: Final = HOP_BY_HOP | {b"host", b"content-length", b"expect", b"accept-encoding"}
 _PLAIN: Final = (b"accept-encoding", b"identity")
 _BETA: Final = b"anthropic-beta"
@@ -45,7 +46,7 @@ def has_credential(headers: Headers, family: Family = "anthropic") -> bool:
     """Whether the caller brings its own key or token: one that may go to the provider of its family."""
     if family == "openai":
         return any(_is_for_openai(name, value) for name, value in headers)
-    return any(name in (b"x-api-key", b"authorization") for name, _ in headers)
+    return not _KEYS.isdisjoint([name for name, _ in headers])
 
 
 def _is_for_openai(name: bytes, value: bytes) -> bool:
@@ -75,7 +76,7 @@ def credential_id(headers: Headers) -> str:
     A key is the same whichever of the two headers it comes in.
     """
     for name, value in headers:
-        if name in (b"x-api-key", b"authorization"):
+        if name in _KEYS:
             return sha256(value.removeprefix(b"Bearer ")).hexdigest()[:12]
     return "gateway"
 
@@ -131,8 +132,9 @@ def _usd(nanos: Nanos) -> bytes:
 
 def betas_for(changes: tuple[Change, ...]) -> tuple[bytes, ...]:
     """The flags of `anthropic-beta` that a body needs once it is changed so."""
-    if any(change.path == TASK_BUDGET_PATH and change.after is not REMOVED for change in changes):
-        return (TASK_BUDGET_BETA.encode(),)
+    for change in changes:
+        if change.path == TASK_BUDGET_PATH and change.after is not REMOVED:
+            return (TASK_BUDGET_BETA.encode(),)
     return ()
 
 
@@ -151,7 +153,7 @@ def outgoing_headers(
     sent = [
         (name, value)
         for name, value in headers
-        if name not in _NOT_SENT and name not in named and not name.startswith(_OURS)
+        if name not in _NOT_SENT and name not in named and name[:_OURS_LENGTH] != _OURS
     ]
     sent.append(_PLAIN)
     if betas:
@@ -189,7 +191,7 @@ def as_another_call(outgoing: Outgoing) -> Outgoing:
 def returned_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
     """The provider's response headers, without hop-by-hop ones."""
     named = _named_by_connection(headers)
-    return [(name, value) for name, value in headers if name not in HOP_BY_HOP and name not in named]
+    return [pair for pair in headers if pair[0] not in HOP_BY_HOP and pair[0] not in named]
 
 
 def own_headers(call_id: str, plan: Plan | Refused, *, attempt: int = 1) -> list[tuple[bytes, bytes]]:
@@ -207,11 +209,13 @@ def own_headers(call_id: str, plan: Plan | Refused, *, attempt: int = 1) -> list
     if isinstance(plan, Plan) and plan.decision.tier is not None:
         decision = plan.decision
         prefix = b"x-tierwise-" if decision.acts else b"x-tierwise-observed-"
-        told.append((prefix + b"tier", safe(plan.decision.tier)))
-        told.append((prefix + b"model", safe(decision.model)))
-        told.append((prefix + b"max-tokens", b"%d" % decision.max_tokens))
+        told += (
+            (prefix + b"tier", safe(plan.decision.tier)),
+            (prefix + b"model", safe(decision.model)),
+            (prefix + b"max-tokens", b"%d" % decision.max_tokens),
+        )
         if plan.changes:
-            told.append((b"x-tierwise-changes", ", ".join(_paths(plan)).encode()))
+            told.append((b"x-tierwise-changes", _paths(plan.changes)))
     return told
 
 
@@ -221,13 +225,16 @@ def safe(text: str) -> bytes:
     return quote(text, safe="/-._~ ,;:()@").encode()
 
 
-def _paths(plan: Plan) -> Iterable[str]:
-    return (".".join(change.path) for change in plan.changes)
+def _paths(changes: tuple[Change, ...]) -> bytes:
+    return ", ".join([".".join(change.path) for change in changes]).encode()
 
 
 def _named_by_connection(headers: Headers) -> frozenset[bytes]:
     """Headers that the `connection` header declares hop-by-hop."""
     values = [value for name, value in headers if name == b"connection"]
     if not values:
-        return frozenset()
+        return _NONE
     return frozenset(token.strip().lower() for value in values for token in value.split(b","))
+
+
+_NONE: Final[frozenset[bytes]] = frozenset()

@@ -57,6 +57,7 @@ from tierwise.engine.endings import (
 from tierwise.engine.ledger import AsyncLedger
 from tierwise.errors import UpstreamError
 from tierwise.upstream.port import Headers, Outgoing, Reply, Upstream
+from tierwise.values import maker
 from tierwise.wire.openai_streams import StreamReader
 from tierwise.wire.replies import ReplyFacts, read_count
 
@@ -162,8 +163,7 @@ class RelayDriver:
         try:
             await self._drive()
         except Exception:
-            for effect in self._exchange.give_up(self._clock()):
-                await self._perform(effect)
+            await self._perform_all(self._exchange.give_up(self._clock()))
             raise
         if self._cancelled and not self._caller.gone:
             raise asyncio.CancelledError
@@ -171,42 +171,49 @@ class RelayDriver:
     async def _drive(self) -> None:
         effects = self._exchange.begin(self._clock())
         while effects:
-            event = None
-            for effect in effects:
-                event = await self._perform(effect)
+            event = await self._perform_all(effects)
             effects = () if event is None else self._exchange.receive(event)
 
-    async def _perform(self, effect: Effect) -> Event | None:
+    async def _perform_all(self, effects: tuple[Effect, ...]) -> Event | None:
+        """Perform effects in their order, and return the event that the last one led to."""
+        event: Event | None = None
+        for effect in effects:
+            waiting = self._perform(effect)
+            event = None if waiting is None else await waiting
+        return event
+
+    def _perform(self, effect: Effect) -> Coroutine[None, None, Event | None] | None:
+        """Perform an effect, or return what does: None where nothing has to be waited for."""
         match effect:
-            case Reserve(claim=claim):
-                return await self._unless_left(self._reserve(claim))
-            case CountPrompt(changes=changes):
-                return await self._unless_left(self._count(changes))
-            case AwaitMoney(until_us=until_us):
-                return await self._unless_left(self._wait(until_us))
-            case KeepTier(tier=tier):
-                self._keep_tier(tier)
-            case Settle(cost_nanos=cost_nanos):
-                self._budgets.settle(self._exchange.call_id, cost_nanos)
-            case Record(entry=entry, durable=False):
-                self._ledger.put(entry)
+            case Record(entry=entry, durable=True):
+                return self._record(entry)
             case Record(entry=entry):
-                return await self._record(entry)
+                return self._ledger.put(entry)
+            case Reserve(claim=claim):
+                return self._unless_left(self._reserve(claim))
             case Send(changes=changes):
-                return await self._send(changes)
+                return self._send(changes)
             case Relay(aside=True):
-                return await self._read_aside()
+                return self._read_aside()
             case Relay(last=last):
-                return await self._relay(last=last)
+                return self._relay(last=last)
+            case Settle(cost_nanos=cost_nanos):
+                return self._budgets.settle(self._exchange.call_id, cost_nanos)
             case Release():
-                await self._caller.finish(self._held)
+                return self._caller.finish(self._held)
+            case CountPrompt(changes=changes):
+                return self._unless_left(self._count(changes))
+            case AwaitMoney(until_us=until_us):
+                return self._unless_left(self._wait(until_us))
+            case KeepTier(tier=tier):
+                return self._keep_tier(tier)
             case BreakOff():
-                await self._break_off()
+                return self._break_off()
             case Answer():
-                await self._caller.answer(effect)
+                return self._caller.answer(effect)
             case TryAgain():
                 self.again = effect
-        return None
+                return None
 
     async def _unless_left(self, asking: Coroutine[None, None, Event]) -> Event:
         """Wait for what a call needs before it may leave; cancelled, it never left."""
@@ -220,7 +227,7 @@ class RelayDriver:
     async def _reserve(self, claim: Claim) -> Event:
         outcome = await self._budgets.reserve(claim)
         self._warnings.tell(outcome)
-        return Claimed(outcome=outcome, at_us=self._clock())
+        return _make_claimed(outcome=outcome, at_us=self._clock())
 
     async def _count(self, changes: tuple[Change, ...]) -> Event:
         """Have the prompt counted; a provider that cannot, or not in time, has not counted it."""
@@ -249,7 +256,7 @@ class RelayDriver:
                 return None
             error, fault = self._who_left()
             return CallerLeft(ending=not_sent(at_us=self._clock(), error=error, fault=fault))
-        return Recorded(at_us=self._clock()) if durable else NotRecorded(at_us=self._clock())
+        return _make_recorded(at_us=self._clock()) if durable else NotRecorded(at_us=self._clock())
 
     async def _send(self, changes: tuple[Change, ...]) -> Event:
         try:
@@ -304,7 +311,7 @@ class RelayDriver:
             reply.close()
             return CallerLeft(ending=self._cut(reply, facts, *self._who_left()))
         ending = ended(known(facts), status=reply.status, headers=headers, at_us=self._clock())
-        return ReplyEnded(ending=ending if passed is None else replace(ending, passed=passed))
+        return _make_reply_ended(ending=ending if passed is None else replace(ending, passed=passed))
 
     async def _passes(self, reply: Reply) -> bool | None:
         """Whether a whole reply passes the check that its plan goes on by; None where it goes on by none."""
@@ -342,3 +349,8 @@ class RelayDriver:
 
     def _who_left(self) -> tuple[str, Fault]:
         return ("caller-left", Fault.CALLER) if self._caller.gone else ("gateway-stopped", Fault.GATEWAY)
+
+
+_make_recorded: Final = maker(Recorded)
+_make_claimed: Final = maker(Claimed)
+_make_reply_ended: Final = maker(ReplyEnded)

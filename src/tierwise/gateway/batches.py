@@ -16,7 +16,7 @@ from tierwise.engine.doors import BATCHES
 from tierwise.engine.endings import readable, why_no_reply
 from tierwise.engine.headers import as_another_call, budget_headers, readable_headers, returned_headers
 from tierwise.errors import MalformedRequest, UpstreamError
-from tierwise.gateway.asgi import LARGEST_BATCH, LARGEST_BODY, Receive, Scope, Send, answer
+from tierwise.gateway.asgi import LARGEST_BATCH, LARGEST_BODY, Receive, Scope, Send, answer, begin
 from tierwise.gateway.batch_owners import list_own, lists, stopped_by_owner
 from tierwise.gateway.door import Stopped, Visitor, stopped_by_type
 from tierwise.gateway.errors import answer_error, turn_away
@@ -140,7 +140,7 @@ async def _relay_results(batch_id: str, reply: Reply, send: Send, parts: Parts) 
     headers = returned_headers(reply.headers)
     held = b""
     try:
-        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await begin(send, reply.status, headers)
         async for chunk in reply.chunks():
             if held:
                 await send({"type": "http.response.body", "body": held, "more_body": True})

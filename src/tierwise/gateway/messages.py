@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from tierwise.core.call import Family
 from tierwise.core.changes import Change
@@ -29,7 +29,7 @@ from tierwise.engine.ledger import AsyncLedger
 from tierwise.engine.monitoring import Monitor, Watched
 from tierwise.engine.relay import Caller, RelayDriver
 from tierwise.errors import MalformedRequest, UnsupportedRequest
-from tierwise.gateway.asgi import Receive, Scope, Send
+from tierwise.gateway.asgi import Receive, Scope, Send, when_left
 from tierwise.gateway.caller import AsgiCaller, CallerWithCutReply
 from tierwise.gateway.door import Door, Stopped, Visitor, stopped_by_type
 from tierwise.gateway.errors import answer_error, turn_away
@@ -37,6 +37,7 @@ from tierwise.gateway.intake import BodyRefused, CallerLeftEarly, Intake, read_b
 from tierwise.gateway.meters import Meters
 from tierwise.stores.ledger.query import Reader
 from tierwise.upstream.port import Outgoing, Upstream
+from tierwise.values import maker
 from tierwise.wire.dialects import MESSAGES, Dialect
 from tierwise.wire.requests import counting_body, rewrite
 
@@ -116,13 +117,13 @@ async def messages(
     request = _Request(scope, parts, visitor, caller, reading)
     candidate = _candidate(request, opened)
     watched = None if parts.monitor is None else parts.monitor.consider(opened)
-    watch = _watch(receive, caller)
+    unwatch = when_left(scope, receive, _leave_of(caller))
     parts.meters.in_flight += 1
     try:
         await _attempts(request, opened, candidate, watched)
     finally:
         parts.meters.in_flight -= 1
-        watch.cancel()
+        unwatch()
     if parts.auditor is not None and candidate is not None:
         parts.auditor.offer(candidate)
     if parts.monitor is not None and watched is not None:
@@ -239,7 +240,7 @@ def _outgoing(request: _Request, opened: Opened, changes: tuple[Change, ...]) ->
             body=rewrite(opened.body, changes),
             address=opened.exchange.attempt.number - 1,
         )
-    return Outgoing(
+    return _make_outgoing(
         method="POST",
         target=target(request.scope),
         headers=headers_for(request.scope, request.parts, request.visitor, betas=betas_for(changes)),
@@ -290,16 +291,17 @@ def target(scope: Scope) -> str:
     return (path + b"?" + query if query else path).decode("latin-1")
 
 
-def _watch(receive: Receive, caller: AsgiCaller) -> asyncio.Task[None]:
-    """Wait for the caller to leave, and cancel the call's task when it does."""
+def _leave_of(caller: AsgiCaller) -> Callable[[], None]:
+    """What the caller's leaving does: it cancels the call's task, unless the reply's end is on its way."""
     working = asyncio.current_task()
     assert working is not None
 
-    async def watch() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
+    def leave() -> None:
         if not caller.served:
             caller.gone = True
             working.cancel()
 
-    return asyncio.get_running_loop().create_task(watch())
+    return leave
+
+
+_make_outgoing: Final = maker(Outgoing)

@@ -8,7 +8,7 @@ from tierwise.engine.doors import COUNT_TOKENS, counted_body, why_refused
 from tierwise.engine.endings import why_no_reply
 from tierwise.engine.headers import readable_headers, returned_headers
 from tierwise.errors import MalformedRequest, UpstreamError
-from tierwise.gateway.asgi import Receive, Scope, Send
+from tierwise.gateway.asgi import Receive, Scope, Send, begin
 from tierwise.gateway.door import Stopped, stopped_on_the_way
 from tierwise.gateway.errors import answer_error, turn_away
 from tierwise.gateway.intake import BodyRefused, CallerLeftEarly, read_body
@@ -53,13 +53,7 @@ async def pass_through(scope: Scope, receive: Receive, send: Send, parts: Parts)
 
 async def relay(reply: Reply, send: Send) -> None:
     """Pass a reply back, its bytes as they come."""
-    await send(
-        {
-            "type": "http.response.start",
-            "status": reply.status,
-            "headers": returned_headers(reply.headers),
-        }
-    )
+    await begin(send, reply.status, returned_headers(reply.headers))
     try:
         async for chunk in reply.chunks():
             await send({"type": "http.response.body", "body": chunk, "more_body": True})

@@ -112,6 +112,7 @@ class Connection(asyncio.Protocol):
     """A connection, and the reply that is under way on it."""
 
     __slots__ = (
+        "_body",
         "_came",
         "_closed",
         "_fields",
@@ -131,6 +132,7 @@ class Connection(asyncio.Protocol):
         "idle_since_s",
         "is_used",
         "loop",
+        "on_body",
     )
 
     def __init__(
@@ -156,6 +158,10 @@ class Connection(asyncio.Protocol):
         self._timeout_s = timeout_s
         self._idle = idle
         self._lost = lost
+        self._body: list[bytes] = []
+        """Chunks of this read."""
+        self.on_body = self._body.append
+        """Takes a chunk of the body. The parser calls it for each, and a stream has many: no function of ours."""
         self._parser = httptools.HttpResponseParser(self)
         self._reply: ReplyInCourse | None = None
         self._for_head = False
@@ -237,6 +243,7 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._fail(UpstreamDropped(why=f"the reply is not HTTP: {error.__context__ or error}"))
         else:
+            self._hand_on()
             if self._unfruitful > LARGEST_HEAD:
                 self._fail(UpstreamDropped(why=f"the reply has {LARGEST_HEAD} bytes that are no body"))
         reply.wake()
@@ -294,26 +301,29 @@ class Connection(asyncio.Protocol):
         if self._for_head:
             self._end(reply, again=False)
 
-    def on_body(self, chunk: bytes) -> None:
-        """Take bytes of the body; stop the provider where they are too many to wait."""
-        reply = self._reply
-        if reply is None:
-            return
-        self._unfruitful = 0
-        reply.add(chunk)
-        if reply.size > ENOUGH and not reply.whole and not self._paused:
-            self._paused = True
-            self._transport.pause_reading()
-
     def on_message_complete(self) -> None:
         """The reply has ended; the connection is for the next one, where both sides are through with this."""
         reply = self._reply
         if reply is None or not reply.status:
             return
+        self._hand_on()
         rests = self._transport.get_write_buffer_size()
         self._end(reply, again=not rests and self._parser.should_keep_alive())
 
     # Ends and silences.
+
+    def _hand_on(self) -> None:
+        """Hand the reply what came of its body; stop the provider where that is too much to wait."""
+        body, reply = self._body, self._reply
+        if not body:
+            return
+        if reply is not None:
+            self._unfruitful = 0
+            reply.add(body[0] if len(body) == 1 else b"".join(body))
+            if reply.size > ENOUGH and not reply.whole and not self._paused:
+                self._paused = True
+                self._transport.pause_reading()
+        body.clear()
 
     def _end(self, reply: ReplyInCourse, *, again: bool) -> None:
         reply.ended = True
@@ -328,6 +338,7 @@ class Connection(asyncio.Protocol):
             self.close()
 
     def _fail(self, error: UpstreamError) -> None:
+        self._hand_on()
         reply = self._reply
         if reply is not None:
             reply.error = error

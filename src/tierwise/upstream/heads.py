@@ -29,15 +29,13 @@ def head_of(request: Outgoing, base: Base) -> bytes:
         ValueError: the method, the target, a name or a value has a character that may not stand there; or a header
             is one of `OURS_TO_SAY`.
     """
-    lines = [_token(request.method.encode("latin-1")) + b" " + base.prefix + _targeted(request.target)]
-    lines.append(base.host_line)
+    lines = [_method(request.method), base.prefix, _targeted(request.target), base.host_line]
     for name, value in request.headers:
-        lines.append(_line_begin(name))
-        lines.append(value)
+        lines += (_line_begin(name), value)
+    _valued(b"".join([value for _, value in request.headers]))
     if request.body or request.method in _HAVE_BODIES:
         lines.append(b"\r\nContent-Length: %d" % len(request.body))
     lines.append(b"\r\n\r\n")
-    _valued(b"".join(value for _, value in request.headers))
     return b"".join(lines)
 
 
@@ -60,6 +58,11 @@ _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """https://www.rfc-editor.org/rfc/rfc9110#name-tokens"""
 _NOT_IN_VALUES: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _NOT_IN_TARGETS: Final = re.compile(rb"[\x00-\x20\x7f#]")
+
+
+@lru_cache(maxsize=64)
+def _method(name: str) -> bytes:
+    return _token(name.encode("latin-1")) + b" "
 
 
 @lru_cache(maxsize=1024)

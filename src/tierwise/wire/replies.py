@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from tierwise.usage import Metered, Usage, UsageLine
-from tierwise.values import value
+from tierwise.values import maker, value
 
 
 @value
@@ -114,7 +114,7 @@ def read_reply(body: bytes, *, status: int) -> ReplyFacts:
         return ReplyFacts(finished=True, error=None if status < 400 else "api_error")
     if status >= 400 or reply.type == "error":
         return ReplyFacts(finished=True, error=reply.error.type if reply.error else "api_error")
-    return ReplyFacts(
+    return _make_reply_facts(
         finished=True,
         served_model=reply.model,
         stop_reason=reply.stop_reason,
@@ -136,7 +136,7 @@ def metered(usage: WireUsage | None, model: str | None) -> Metered | None:
         buckets = _buckets(part, searches=0 if lines else searches or 0)
         if not _plausible(buckets):
             return None
-        line = UsageLine(
+        line = _make_usage_line(
             model=part.model or model if isinstance(part, Iteration) else model,
             usage=buckets,
             fast=usage.speed == "fast",
@@ -145,7 +145,7 @@ def metered(usage: WireUsage | None, model: str | None) -> Metered | None:
         )
         lines.append(line)
     thinking = usage.output_tokens_details.thinking_tokens if usage.output_tokens_details else None
-    return Metered(lines=tuple(lines), thinking_tokens=thinking if _is_count(thinking) else None)
+    return _make_metered(lines=tuple(lines), thinking_tokens=thinking if _is_count(thinking) else None)
 
 
 def _buckets(part: WireUsage | Iteration, *, searches: int) -> Usage:
@@ -157,7 +157,7 @@ def _buckets(part: WireUsage | Iteration, *, searches: int) -> Usage:
     if written is not None:
         one_hour = min(one_hour, written)
         five_minutes = written - one_hour
-    return Usage(
+    return _make_usage(
         input_tokens=part.input_tokens or 0,
         cache_write_5m_tokens=five_minutes,
         cache_write_1h_tokens=one_hour,
@@ -192,3 +192,9 @@ def error_body(kind: str, message: str, *, request_id: str, details: dict[str, A
     if details:
         error["details"] = details
     return msgspec.json.encode({"type": "error", "error": error, "request_id": request_id})
+
+
+_make_reply_facts: Final = maker(ReplyFacts)
+_make_usage_line: Final = maker(UsageLine)
+_make_usage: Final = maker(Usage)
+_make_metered: Final = maker(Metered)

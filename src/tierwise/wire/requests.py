@@ -16,7 +16,7 @@ from msgspec import Raw
 from tierwise.core.call import Call
 from tierwise.core.changes import REMOVED, Change
 from tierwise.errors import MalformedRequest
-from tierwise.values import value
+from tierwise.values import maker, value
 from tierwise.wire.fields import (
     TRUE,
     UNREADABLE,
@@ -79,7 +79,7 @@ def read_request(raw: bytes, headers: Mapping[str, str], *, counting: bool = Fal
     metadata = object_of(fields, "metadata")
     on_thread = has_field(fields, "thread")
     begins_thread = on_thread and text_of(object_of(fields, "thread").get("type")) == "create"
-    call = Call(
+    call = _make_call(
         requested_model=required(fields, "model", decode_text, "a string"),
         max_tokens=_LARGEST_CAP
         if counting
@@ -228,3 +228,6 @@ def _without_cache_marks(content: bytes) -> bytes:
         at = end
     kept.append(content[at:])
     return b"".join(kept)
+
+
+_make_call: Final = maker(Call)

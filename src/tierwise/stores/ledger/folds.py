@@ -103,8 +103,7 @@ def balances(dialect: Dialect, which: Which) -> str:
     """Write the query of what some entries add to each account: `account` and `AMOUNTS`."""
     parts = _MOVES.format(
         position=dialect.position,
-        each_of_e=dialect.each.format("e.accounts"),
-        each_of_r=dialect.each.format("r.accounts"),
+        each=dialect.each.format("together.accounts"),
     )
     return f"WITH {_picked(which)}, {parts} SELECT account, {summed(AMOUNTS)} FROM moves GROUP BY account"
 
@@ -198,35 +197,44 @@ WHERE s.kind = 'settled' AND e.cost_nanos IS NULL
 """
 
 _MOVES: Final = f"""
-costs AS (
+shifts AS (
     SELECT
-        account.value AS account,
-        CASE WHEN substr(account.value, 1, 1) = '#' THEN 1 ELSE r.reserved_nanos END AS amount,
-        CASE WHEN substr(account.value, 1, 1) = '#' AND e.cost_nanos > 1 THEN 1 ELSE e.cost_nanos END AS cost
+        e.accounts AS accounts, 1 AS opened, e.reserved_nanos AS reserved,
+        0 AS closed, 0 AS amount, 0 AS cost, 0 AS billed, 0 AS released, 0 AS overrun
+    FROM picked AS e
+    WHERE e.kind = 'set-aside'
+    UNION ALL
+    SELECT
+        r.accounts, 0, 0,
+        1, r.reserved_nanos, e.cost_nanos, CASE WHEN e.cost_nanos > 1 THEN 1 ELSE e.cost_nanos END,
+        CASE WHEN r.reserved_nanos > e.cost_nanos THEN r.reserved_nanos - e.cost_nanos ELSE 0 END,
+        CASE WHEN e.cost_nanos > r.reserved_nanos THEN e.cost_nanos - r.reserved_nanos ELSE 0 END
     FROM picked AS e
     JOIN entries AS r ON r.call_id = e.call_id AND r.kind = 'set-aside' AND r.{{position}} < e.{{position}}
-    CROSS JOIN {{each_of_r}}
     WHERE {_knows("e")} AND NOT EXISTS (
         SELECT 1 FROM entries AS k WHERE k.call_id = e.call_id AND k.{{position}} < e.{{position}} AND {_knows("k")}
     )
 ),
+together AS MATERIALIZED (
+    SELECT
+        accounts, sum(opened) AS opened, sum(reserved) AS reserved, sum(closed) AS closed, sum(amount) AS amount,
+        sum(cost) AS cost, sum(billed) AS billed, sum(released) AS released, sum(overrun) AS overrun
+    FROM shifts
+    GROUP BY accounts
+),
 moves AS (
     SELECT
         account.value AS account,
-        1 AS reservations,
-        CASE WHEN substr(account.value, 1, 1) = '#' THEN 1 ELSE e.reserved_nanos END AS reserved_nanos,
-        CASE WHEN substr(account.value, 1, 1) = '#' THEN 1 ELSE e.reserved_nanos END AS pending_nanos,
-        0 AS posted_nanos, 0 AS released_nanos, 0 AS overrun_nanos, 0 AS topped_up_nanos
-    FROM picked AS e CROSS JOIN {{each_of_e}}
-    WHERE e.kind = 'set-aside'
-    UNION ALL
-    SELECT
-        account, 0, 0, -amount, cost,
-        CASE WHEN amount > cost THEN amount - cost ELSE 0 END,
-        CASE WHEN cost > amount THEN cost - amount ELSE 0 END,
-        0
-    FROM costs
+        opened AS reservations,
+        CASE WHEN substr(account.value, 1, 1) = '#' THEN opened ELSE reserved END AS reserved_nanos,
+        CASE WHEN substr(account.value, 1, 1) = '#' THEN opened - closed ELSE reserved - amount END AS pending_nanos,
+        CASE WHEN substr(account.value, 1, 1) = '#' THEN billed ELSE cost END AS posted_nanos,
+        CASE WHEN substr(account.value, 1, 1) = '#' THEN closed - billed ELSE released END AS released_nanos,
+        CASE WHEN substr(account.value, 1, 1) = '#' THEN 0 ELSE overrun END AS overrun_nanos,
+        0 AS topped_up_nanos
+    FROM together CROSS JOIN {{each}}
     UNION ALL
     SELECT e.account, 0, 0, 0, 0, 0, 0, e.amount_nanos FROM picked AS e WHERE e.kind = 'topped-up'
 )
 """
+"""Calls of the same accounts are added up before their accounts are taken apart: there are far fewer such lists."""

@@ -346,9 +346,6 @@ def _payload(grouped: Sequence[tuple[Columns, Sequence[Row]]]) -> str:
     rows = [dict(zip(columns, row, strict=True)) for columns, rows in grouped for row in rows]
     if not rows:
         return ""
-    for row in rows:
-        if row["kind"] == "decided":
-            row["acts"], row["stream"] = int(row["acts"]), int(row["stream"])
     text = _encode(rows)
     if b"\\u0000" in text:
         text = _encode([{name: _storable(value) for name, value in row.items()} for row in rows])

@@ -42,15 +42,16 @@ class EntryStore(Protocol):
         ...
 
 
-class _Item(Generic[W]):
-    """An entry on its way, and who waits for it."""
+class _Handed(Generic[W]):
+    """Entries that were handed in together, each with who waits for it."""
 
-    __slots__ = ("entry", "until", "waiter")
+    __slots__ = ("entries", "until", "waits")
 
-    def __init__(self, entry: Entry, waiter: W | None, until: float) -> None:
-        self.entry = entry
-        self.waiter = waiter
+    def __init__(self, entries: Sequence[tuple[Entry, W | None]], until: float) -> None:
+        self.entries = entries
         self.until = until
+        self.waits = True
+        """Whether nobody was told yet what became of them."""
 
 
 class GroupCommit(Generic[W]):
@@ -68,7 +69,7 @@ class GroupCommit(Generic[W]):
         self._ends_at: float | None = None
         self._store = store
         self._acknowledge = acknowledge
-        self._queue: SimpleQueue[Sequence[_Item[W]] | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Handed[W] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="tierwise-ledger", daemon=True)
         self._thread.start()
 
@@ -78,8 +79,7 @@ class GroupCommit(Generic[W]):
 
     def put_all(self, entries: Sequence[tuple[Entry, W | None]]) -> None:
         """Hand in several entries, each with its waiter, and wake the writer once for all of them."""
-        until = time.monotonic() + PATIENCE_S
-        self._queue.put([_Item(entry, waiter, until) for entry, waiter in entries])
+        self._queue.put(_Handed(entries, time.monotonic() + PATIENCE_S))
 
     def close(self) -> None:
         """Write what is left, close the store, end the thread.
@@ -93,24 +93,26 @@ class GroupCommit(Generic[W]):
     def _run(self) -> None:
         going = True
         while going:
-            batch: list[_Item[W]] = []
+            batch: list[_Handed[W]] = []
             going = self._gather(batch, self._queue.get())
             if batch:
                 self._write(batch)
         self._store.close()
 
-    def _gather(self, batch: list[_Item[W]], items: Sequence[_Item[W]] | None) -> bool:
-        """Add some items and what else is there to a batch; False at the end."""
+    def _gather(self, batch: list[_Handed[W]], handed: _Handed[W] | None) -> bool:
+        """Add what was handed in and what else is there to a batch; False at the end."""
+        size = 0
         with suppress(Empty):
-            while items is not None:
-                batch.extend(items)
-                if len(batch) >= LARGEST_BATCH:
+            while handed is not None:
+                batch.append(handed)
+                size += len(handed.entries)
+                if size >= LARGEST_BATCH:
                     return True
-                items = self._queue.get_nowait()
+                handed = self._queue.get_nowait()
             return False
         return True
 
-    def _write(self, batch: list[_Item[W]]) -> None:
+    def _write(self, batch: list[_Handed[W]]) -> None:
         """Write a batch, however often that takes, unless the writer is closed and its time is over."""
         while not self._wrote(batch):
             now = time.monotonic()
@@ -118,15 +120,16 @@ class GroupCommit(Generic[W]):
             self._tell_late(batch, now)
             if self._ends_at is not None and self._ends_at <= now:
                 self._tell(batch, durable=False)
-                log.critical("%d entries could not be written before the end", len(batch))
+                lost = sum(len(handed.entries) for handed in batch)
+                log.critical("%d entries could not be written before the end", lost)
                 return
             time.sleep(RETRY_S)
         self._tell_late(batch, time.monotonic())
         self._tell(batch, durable=True)
 
-    def _wrote(self, batch: list[_Item[W]]) -> bool:
+    def _wrote(self, batch: list[_Handed[W]]) -> bool:
         try:
-            self._store.write([item.entry for item in batch])
+            self._store.write([entry for handed in batch for entry, _ in handed.entries])
         except LedgerUnavailable as error:
             if self.trouble is None:
                 log.error("%s; calls are refused until it can be written", error)  # noqa: TRY400 — no traceback: the sentence is the news
@@ -137,23 +140,25 @@ class GroupCommit(Generic[W]):
             self.trouble = None
         return True
 
-    def _take_in(self, batch: list[_Item[W]]) -> None:
+    def _take_in(self, batch: list[_Handed[W]]) -> None:
         """Add to a batch that waits what came meanwhile; the end stays for `_run` to find."""
         with suppress(Empty):
             while True:
-                items = self._queue.get_nowait()
-                if items is None:
+                handed = self._queue.get_nowait()
+                if handed is None:
                     self._queue.put(None)
                     return
-                batch.extend(items)
+                batch.append(handed)
 
-    def _tell_late(self, batch: list[_Item[W]], now: float) -> None:
+    def _tell_late(self, batch: list[_Handed[W]], now: float) -> None:
         """Tell those who have waited for too long, whatever became of their entries."""
-        self._tell([item for item in batch if item.until <= now], durable=False)
+        self._tell([handed for handed in batch if handed.until <= now], durable=False)
 
-    def _tell(self, items: Sequence[_Item[W]], *, durable: bool) -> None:
-        waiters = [item.waiter for item in items if item.waiter is not None]
-        for item in items:
-            item.waiter = None
+    def _tell(self, batch: Sequence[_Handed[W]], *, durable: bool) -> None:
+        """Tell those who were not told yet, all at once."""
+        untold = [handed for handed in batch if handed.waits]
+        waiters = [waiter for handed in untold for _, waiter in handed.entries if waiter is not None]
+        for handed in untold:
+            handed.waits = False
         if waiters:
             self._acknowledge(waiters, durable)
