@@ -17,7 +17,6 @@ from support.waiting import eventually
 from tierwise.core.ledger import Entry
 from tierwise.engine import upkeep
 from tierwise.engine.clock import now_us
-from tierwise.gateway import parts
 from tierwise.money import usd
 from tierwise.sandbox.server import Answer, Running, running
 from tierwise.stores.ledger.opening import open_ledger, read_ledger
@@ -101,8 +100,9 @@ def test_a_call_that_was_kept_for_long_enough_is_posted_as_assumed_by_a_running_
     with running_gateway(tmp_path, sandbox.base_url, policy=budgeted("1.00")) as gateway:
         leave_early(gateway, SYNTHESIS)
         (call_id,) = open_calls(gateway)
-    monkeypatch.setattr(parts, "now_us", lambda: now_us() + 2 * DAY_US)
-    with running_gateway(tmp_path, sandbox.base_url, policy=budgeted("1.00")) as again:
+    with running_gateway(
+        tmp_path, sandbox.base_url, policy=budgeted("1.00"), clock=lambda: now_us() + 2 * DAY_US
+    ) as again:
         eventually(lambda: open_calls(again), until=lambda left: not left)
         known, kept = totals(again.ledger_path)
         (call,) = again.calls()

@@ -13,6 +13,7 @@ from support.plays import calls
 from support.policies import TWO_TIERS, with_upstream
 from support.waiting import eventually
 from tierwise.config import load_book
+from tierwise.engine.clock import now_us
 from tierwise.gateway.parts import Settings
 from tierwise.gateway.server import listen, server_config
 from tierwise.sandbox.server import Running
@@ -70,6 +71,7 @@ def running_gateway(
     openai_key: str | None = None,
     drain_s: int = 5,
     port: int = 0,
+    clock: Callable[[], int] = now_us,
     **upstream: object,
 ) -> Generator[RunningGateway]:
     """Serve from a thread while the block runs; its policy and its ledger are files of `folder`.
@@ -82,6 +84,7 @@ def running_gateway(
         openai_key: its credential for the OpenAI-compatible server.
         drain_s: how long calls in flight may take at the end, in seconds.
         port: where it serves; 0 takes a free one.
+        clock: tells microseconds since 1970 UTC.
         upstream: other settings of `[upstream]`.
     """
     policy_path = folder / "tierwise.toml"
@@ -93,6 +96,7 @@ def running_gateway(
         key=key,
         openai_key=openai_key,
         drain_s=drain_s,
+        clock=clock,
     )
     listener = listen("127.0.0.1", port)
     server = _Server(server_config(settings))
